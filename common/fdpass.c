@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fdpass.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "util.h"
+
+/* Aligned as CMSG_FIRSTHDR() needs it, large enough for all that may arrive. */
+union control {
+	struct cmsghdr align;
+	char space[CMSG_SPACE(sizeof(int) * FDSET_MAX) + CMSG_SPACE(sizeof(struct ucred))];
+};
+
+void fdset_close(struct fdset *set)
+{
+	for (int i = 0; i < set->n; i++)
+		close_keep_errno(set->fd[i]);
+	set->n = 0;
+}
+
+int fdset_take(struct fdset *set, int i)
+{
+	return take_fd(&set->fd[i]);
+}
+
+/* Everything is collected before anything is judged, so that nothing is left open. */
+static void collect(struct msghdr *msg, struct fdset *set)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (set->n < FDSET_MAX)
+				set->fd[set->n++] = fd;
+			else
+				close_keep_errno(fd);
+		}
+	}
+}
+
+ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *set)
+{
+	union control control;
+	struct iovec iov = { .iov_base = data, .iov_len = len };
+	struct msghdr msg;
+	ssize_t n;
+
+	set->n = 0;
+	do {
+		msg = (struct msghdr){
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control.space,
+			.msg_controllen = sizeof(control.space),
+		};
+		n = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	collect(&msg, set);
+	if (msg.msg_flags & MSG_CTRUNC) {
+		/* The kernel dropped descriptors (also when we ran out of them): the
+		 * message cannot be passed on as it was meant. */
+		fdset_close(set);
+		return -EPROTO;
+	}
+	return n;
+}
+
+/*
+ * How fd_recv_tied() finds the byte: a peek without room for descriptors says MSG_CTRUNC when a
+ * message with some is anywhere in the queue, for it looks at the whole queue up to there,
+ * whatever it was asked to copy; and it loses none. Without MSG_CTRUNC, what was there can be read at
+ * once, and no more than that. With it, the peek ends where that message ends; where it begins
+ * is found by reading byte by byte, which the kernel never glues.
+ */
+#define PEEK_MAX 4096	/* copied for nothing: what is larger is asked for without copying */
+#define SEARCH_MAX 4096 /* bytes that are read one by one in a call */
+
+static ssize_t peek(int sock, void *data, size_t len, bool *with)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	do
+		n = recvmsg(sock, &msg, MSG_PEEK | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	*with = n > 0 && msg.msg_flags & MSG_CTRUNC;
+	return n < 0 ? -errno : n;
+}
+
+/* Bytes that can be read before a message with descriptors; @with: there is one behind them. */
+static ssize_t plain_bytes(int sock, void *data, size_t len, bool *with)
+{
+	ssize_t n = peek(sock, data, MIN(len, PEEK_MAX), with);
+	int queued;
+
+	if (n < PEEK_MAX || *with)
+		return n;
+	/* First how many, then whether: what comes in between is not counted. */
+	if (ioctl(sock, FIONREAD, &queued))
+		return -errno;
+	n = peek(sock, data, 1, with);
+	return n < 0 ? n : MIN((ssize_t)len, (ssize_t)queued);
+}
+
+static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
+{
+	struct fdset none;
+	bool with;
+	ssize_t end = peek(sock, data, len, &with);
+	ssize_t n = 0, more;
+
+	while (n < MIN(end, SEARCH_MAX) && !set->n) {
+		more = fd_recvmsg(sock, data + n, 1, MSG_DONTWAIT, set);
+		if (more <= 0)
+			return n ? n : more;
+		n++;
+	}
+	if (!set->n)
+		return n;
+	*tied = (size_t)n - 1;
+	if (n == end)
+		return n;
+	/* The rest of the message: its descriptors are out, so none come with it. */
+	more = fd_recvmsg(sock, data + n, (size_t)(end - n), MSG_DONTWAIT, &none);
+	return n + MAX(more, 0);
+}
+
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied)
+{
+	bool with;
+	ssize_t n = plain_bytes(sock, data, len, &with);
+
+	set->n = 0;
+	*tied = 0;
+	if (n <= 0)
+		return n;
+	if (!with)
+		return fd_recvmsg(sock, data, (size_t)n, MSG_DONTWAIT, set);
+	return recv_message(sock, data, len, set, tied);
+}
+
+static void append(struct msghdr *msg, int type, const void *data, size_t len)
+{
+	struct cmsghdr *c = (struct cmsghdr *)((char *)msg->msg_control + msg->msg_controllen);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(len);
+	memcpy(CMSG_DATA(c), data, len);
+	msg->msg_controllen += CMSG_SPACE(len);
+}
+
+ssize_t fd_sendmsg(int sock, const void *data, size_t len, int flags, const struct fdset *set,
+		   const struct ucred *as)
+{
+	union control control;
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if ((set && set->n) || as) {
+		memset(&control, 0, sizeof(control));
+		msg.msg_control = control.space;
+		if (set && set->n)
+			append(&msg, SCM_RIGHTS, set->fd, sizeof(int) * (size_t)set->n);
+		if (as)
+			append(&msg, SCM_CREDENTIALS, as, sizeof(*as));
+	}
+	do
+		n = sendmsg(sock, &msg, flags | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}

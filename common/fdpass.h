@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fdpass.h - bytes with descriptors over a UNIX socket (unix(7), SCM_RIGHTS)
+ *
+ * The one place that builds and reads control messages. What is received is born
+ * CLOEXEC; a truncated control message (MSG_CTRUNC: descriptors were lost) is an
+ * error and what did arrive is closed.
+ */
+#ifndef FDPASS_H
+#define FDPASS_H
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/* The kernel's SCM_MAX_FD: a message may carry so many descriptors (unix(7)). */
+#define FDSET_MAX 253
+
+/* A set of descriptors, in order. It owns them; fdset_close() closes what nobody took. */
+struct fdset {
+	int n;
+	int fd[FDSET_MAX];
+};
+
+/** fdset_close() - close every descriptor in @set (those taken are -1) and empty it */
+void fdset_close(struct fdset *set);
+/** fdset_take() - descriptor number @i of @set; the caller owns it, the set holds -1 there */
+int fdset_take(struct fdset *set, int i);
+
+/**
+ * fd_recvmsg() - recvmsg(2) of up to @len bytes with the descriptors that came with them
+ * @flags	MSG_DONTWAIT and the like; MSG_CMSG_CLOEXEC is added
+ * @set		initialised by this call; owns what arrived, also when there were no bytes
+ *
+ * Return: number of bytes (0: end of file, or an empty packet), or a negative errno;
+ * -EPROTO when descriptors were truncated. EINTR is retried. @set is empty on error.
+ */
+ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *set);
+
+/**
+ * fd_recv_tied() - the same for a stream, without waiting, with the descriptors tied to their byte
+ * @tied	the byte that the descriptors came with, when @set is not empty: before it came
+ *		bytes without any, and from it to the end of what was read is one message
+ *
+ * One recvmsg(2) glues bytes that were sent without descriptors to a later message that has some,
+ * and then nobody can tell which of them the descriptors belong to.
+ * Return: as fd_recvmsg().
+ */
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied);
+
+/**
+ * fd_sendmsg() - sendmsg(2) of @len bytes with the descriptors of @set attached to the first
+ * @set		may be NULL or empty; stays the caller's, sent or not
+ * @as		SCM_CREDENTIALS to attach, or NULL for the kernel's own choice
+ *
+ * Return: bytes sent, or a negative errno (-EAGAIN with MSG_DONTWAIT). When it is > 0 the
+ * descriptors went with them. MSG_NOSIGNAL is added. EINTR is retried.
+ */
+ssize_t fd_sendmsg(int sock, const void *data, size_t len, int flags, const struct fdset *set,
+		   const struct ucred *as);
+
+#endif

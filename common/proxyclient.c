@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proxyclient.c - one request to the local udsproxyd
+ *
+ * How it works: a private SOCK_SEQPACKET connection carries one request and its answer.
+ * For CONNECT the answer comes when the far connect has succeeded or failed; only then,
+ * and only after success, is the caller's socket connected, to the one-time address that
+ * the answer names. The private connection stays open until that is done: while it is,
+ * udsproxyd keeps the address for this client.
+ *
+ * It runs in strangers' signal handlers and in vforked children, so it calls nothing that
+ * allocates, locks or formats. The kernel bounds the waits (SO_SNDTIMEO, SO_RCVTIMEO):
+ * connect(2) to a full backlog waits too, which poll(2) cannot bound.
+ */
+#include "proxyclient.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fdpass.h"
+#include "proxyreq.h"
+#include "util.h"
+
+#define PATH_OFFSET offsetof(struct sockaddr_un, sun_path)
+
+/* Where a sentence for a person goes. */
+struct reason {
+	char *text;
+	size_t size;
+};
+
+const char *proxyclient_runtime_dir(void)
+{
+	const char *dir = secure_getenv("UDSPROXYD_RUNTIME_DIR");
+
+	return dir && *dir ? dir : PROXYREQ_RUNTIME_DIR;
+}
+
+/* Inside libudsproxy.so connect() is the hook that called us. */
+static int raw_connect(int fd, const struct sockaddr_un *to, socklen_t len)
+{
+	return syscall(SYS_connect, fd, to, len) ? -errno : 0;
+}
+
+/* Both strings, joined; what does not fit is cut. */
+static void explain(const struct reason *reason, const char *what, const char *which)
+{
+	size_t n, more;
+
+	if (!reason->text || !reason->size)
+		return;
+	n = strnlen(what, reason->size - 1);
+	more = strnlen(which, reason->size - 1 - n);
+	memcpy(reason->text, what, n);
+	memcpy(reason->text + n, which, more);
+	reason->text[n + more] = '\0';
+}
+
+static int64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Lets the next call on @sock wait until @deadline and no longer; false when that has passed. */
+static bool limit_wait(int sock, int64_t deadline)
+{
+	int64_t left = deadline - now_us();
+	struct timeval limit = { .tv_sec = left / 1000000, .tv_usec = left % 1000000 };
+
+	/* Zero would mean for ever. */
+	if (left <= 0)
+		return false;
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	return true;
+}
+
+/* A private connection to udsproxyd, or a negative errno. */
+static int dial(int64_t deadline, const struct reason *reason)
+{
+	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const struct reason path = { to.sun_path, sizeof(to.sun_path) };
+	const char *dir = proxyclient_runtime_dir();
+	int err = -EINTR;
+
+	if (sock < 0) {
+		err = -errno;
+		explain(reason, "no socket to ask udsproxyd with: ", strerrordesc_np(-err));
+		return err;
+	}
+	if (strlen(dir) + sizeof("/" PROXYREQ_SOCKET) > sizeof(to.sun_path)) {
+		explain(reason, "UDSPROXYD_RUNTIME_DIR is too long for a socket in it: ", dir);
+		return -ENOTCONN;
+	}
+	explain(&path, dir, "/" PROXYREQ_SOCKET);
+	while (err == -EINTR && limit_wait(sock, deadline))
+		err = raw_connect(sock, &to, sizeof(to));
+	switch (-err) {
+	case 0:
+		return take_fd(&sock);
+	case EAGAIN: /* the backlog stayed full all that time */
+	case EINTR:
+		explain(reason, "udsproxyd does not answer at ", to.sun_path);
+		return -ETIMEDOUT;
+	case ENOENT:
+	case ECONNREFUSED:
+		explain(reason, "udsproxyd is not running: nobody listens on ", to.sun_path);
+		return -ENOTCONN;
+	default:
+		explain(reason, "udsproxyd cannot be asked: ", strerrordesc_np(-err));
+		return -ENOTCONN;
+	}
+}
+
+/* One packet there and one back, both in @packet. Return: bytes of the answer, or -errno. */
+static ssize_t exchange(int sock, int64_t deadline, void *packet, size_t len,
+			const struct fdset *set)
+{
+	ssize_t n = fd_sendmsg(sock, packet, len, 0, set, NULL);
+
+	if (n < 0)
+		return n;
+	do {
+		if (!limit_wait(sock, deadline))
+			return -ETIMEDOUT;
+		n = recv(sock, packet, PROXYREQ_MAX, 0);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/*
+ * Asks, with the descriptors of @set.
+ * Return: the private connection when the answer is yes, or a negative errno.
+ */
+static int ask(const struct proxyreq *req, const struct fdset *set, struct proxyreply *reply,
+	       const struct reason *reason)
+{
+	int64_t deadline = now_us() + (int64_t)PROXYCLIENT_TIMEOUT_MS * 1000;
+	uint8_t packet[PROXYREQ_MAX];
+	_cleanup_close_ int sock = -1;
+	ssize_t n;
+
+	explain(reason, "", "");
+	sock = dial(deadline, reason);
+	if (sock < 0)
+		return sock;
+	n = exchange(sock, deadline, packet, proxyreq_encode(req, packet, sizeof(packet)), set);
+	if (n == -EAGAIN || n == -ETIMEDOUT) {
+		explain(reason, "udsproxyd does not answer", "");
+		return -ETIMEDOUT;
+	}
+	if (n <= 0) {
+		explain(reason, "udsproxyd ended while it was asked", "");
+		return -ENOTCONN;
+	}
+	if (proxyreply_decode(reply, packet, (size_t)n)) {
+		explain(reason, "udsproxyd is of another version", "");
+		return -EPROTO;
+	}
+	explain(reason, reply->reason, "");
+	return reply->error ? -reply->error : take_fd(&sock);
+}
+
+/* What connect(2) would look up, as the request has it: no trailing NUL of a path. */
+static int put_target(struct proxyreq *req, int fd, const struct sockaddr_un *to, socklen_t len)
+{
+	int type;
+	socklen_t size = sizeof(type);
+
+	if (len <= PATH_OFFSET || len > sizeof(*to))
+		return -EINVAL;
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size))
+		return -errno;
+	req->socktype = (uint16_t)type;
+	req->name_len = len - PATH_OFFSET;
+	if (to->sun_path[0])
+		req->name_len = strnlen(to->sun_path, req->name_len);
+	memcpy(req->name, to->sun_path, req->name_len);
+	return 0;
+}
+
+static int connect_there(int fd, const struct proxyreply *reply)
+{
+	struct sockaddr_un there = { .sun_family = AF_UNIX };
+
+	if (!reply->name_len)
+		return -EPROTO;
+	memcpy(there.sun_path, reply->name, reply->name_len);
+	return raw_connect(fd, &there, (socklen_t)(PATH_OFFSET + reply->name_len));
+}
+
+static int connect_by_proxy(int fd, const struct sockaddr_un *to, socklen_t len,
+			    const struct reason *reason)
+{
+	struct proxyreq req = { .op = PROXYREQ_CONNECT };
+	struct proxyreply reply;
+	int err = put_target(&req, fd, to, len);
+
+	if (err)
+		return err;
+	_cleanup_close_ int sock = ask(&req, NULL, &reply, reason);
+	return sock < 0 ? sock : connect_there(fd, &reply);
+}
+
+int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, char *reason,
+			size_t size)
+{
+	int saved = errno;
+	int err = connect_by_proxy(fd, to, len, &(struct reason){ reason, size });
+
+	errno = saved;
+	return err;
+}
+
+int proxyclient_crosses(int fd, char *reason, size_t size)
+{
+	const struct fdset set = { .n = 1, .fd = { fd } };
+	struct proxyreq req = { .op = PROXYREQ_CROSSES };
+	struct proxyreply reply;
+	int saved = errno;
+	_cleanup_close_ int sock = ask(&req, &set, &reply, &(struct reason){ reason, size });
+
+	errno = saved;
+	return MIN(sock, 0);
+}
