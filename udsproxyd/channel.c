@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "channel.h"
+
+#include <errno.h>
+#include <search.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "session.h"
+#include "util.h"
+#include "watch.h"
+
+struct channel_table {
+	pthread_mutex_t lock;
+	void *by_id;  /* tsearch(3) trees of struct channel */
+	void *by_key; /* those that have a key */
+};
+
+_Static_assert(CONFIG_THREADS_MAX <= 64, "a worker is a bit of `kick`");
+
+static int compare_ids(const void *a, const void *b)
+{
+	const struct channel *x = a, *y = b;
+
+	return memcmp(&x->id, &y->id, sizeof(x->id));
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+	const struct channel_key *x = &((const struct channel *)a)->key;
+	const struct channel_key *y = &((const struct channel *)b)->key;
+
+	if (x->dev != y->dev)
+		return x->dev < y->dev ? -1 : 1;
+	if (x->ino != y->ino)
+		return x->ino < y->ino ? -1 : 1;
+	return (int)x->kind - (int)y->kind;
+}
+
+struct channel_table *channels_new(void)
+{
+	struct channel_table *table = calloc(1, sizeof(*table));
+
+	if (!table)
+		die("out of memory");
+	pthread_mutex_init(&table->lock, NULL);
+	return table;
+}
+
+/* A reference to what @tree has for @wanted, with the table locked meanwhile. */
+static struct channel *find(struct channel_table *table, void *const *tree,
+			    const struct channel *wanted,
+			    int (*compare)(const void *, const void *))
+{
+	struct channel *const *found;
+	struct channel *c;
+
+	pthread_mutex_lock(&table->lock);
+	found = tfind(wanted, tree, compare);
+	c = found ? channel_ref(*found) : NULL;
+	pthread_mutex_unlock(&table->lock);
+	return c;
+}
+
+struct channel *channel_by_key(struct channel_table *table, const struct channel_key *key)
+{
+	struct channel wanted = { .key = *key };
+
+	return find(table, &table->by_key, &wanted, compare_keys);
+}
+
+struct channel *channel_by_id(struct channel_table *table, const struct frame_id *id)
+{
+	struct channel wanted = { .id = *id };
+
+	return find(table, &table->by_id, &wanted, compare_ids);
+}
+
+static bool insert(void **tree, struct channel *c, int (*compare)(const void *, const void *))
+{
+	struct channel **there = tsearch(c, tree, compare);
+
+	return there && *there == c;
+}
+
+static bool insert_both(struct channel_table *table, struct channel *c)
+{
+	if (!insert(&table->by_id, c, compare_ids))
+		return false;
+	if (!c->key.kind || insert(&table->by_key, c, compare_keys))
+		return true;
+	tdelete(c, &table->by_id, compare_ids);
+	return false;
+}
+
+struct channel *channel_new(struct channel_table *table, const struct frame_id *id,
+			    const struct channel_key *key, uint8_t kind, uint8_t socktype)
+{
+	struct channel *c = calloc(1, sizeof(*c));
+	bool inserted;
+
+	if (!c)
+		return NULL;
+	c->id = *id;
+	if (key)
+		c->key = *key;
+	c->kind = kind;
+	c->socktype = socktype;
+	c->ours = key != NULL;
+	c->fd = -1;
+	atomic_init(&c->refs, 2); /* the table's and the caller's */
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_lock(&table->lock);
+	inserted = insert_both(table, c);
+	pthread_mutex_unlock(&table->lock);
+	if (inserted)
+		return c;
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+	return NULL;
+}
+
+struct channel *channel_ref(struct channel *c)
+{
+	atomic_fetch_add(&c->refs, 1);
+	return c;
+}
+
+void channel_unref(struct channel *c)
+{
+	if (atomic_fetch_sub(&c->refs, 1) > 1)
+		return;
+	close_keep_errno(c->fd);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+static void kick_worker(struct worker *w, void *arg)
+{
+	(void)arg;
+	session_kick_waiting(w);
+}
+
+/* Whoever waits looks again. */
+static void kick(struct channel *c, struct daemon *d)
+{
+	uint64_t workers = atomic_exchange(&c->kick, 0);
+
+	for (int i = 0; workers; i++, workers >>= 1)
+		if (workers & 1)
+			worker_post(&d->workers[i], kick_worker, NULL);
+}
+
+void channel_end(struct channel_table *table, struct channel *c, struct daemon *d)
+{
+	if (atomic_exchange(&c->ended, true))
+		return;
+	pthread_mutex_lock(&table->lock);
+	tdelete(c, &table->by_id, compare_ids);
+	if (c->key.kind)
+		tdelete(c, &table->by_key, compare_keys);
+	pthread_mutex_unlock(&table->lock);
+	pthread_mutex_lock(&c->lock);
+	replace_fd(&c->fd, -1);
+	c->session = NULL;
+	pthread_mutex_unlock(&c->lock);
+	kick(c, d);
+	channel_unref(c);
+}
+
+static void forget(void *node)
+{
+	struct channel *c = node;
+
+	atomic_store(&c->ended, true);
+	channel_unref(c);
+}
+
+static void keep(void *node)
+{
+	(void)node;
+}
+
+void channels_free(struct channel_table *table)
+{
+	tdestroy(table->by_key, keep);
+	tdestroy(table->by_id, forget);
+	pthread_mutex_destroy(&table->lock);
+	free(table);
+}
+
+bool channel_reads(const struct channel *c)
+{
+	/* A read end that was passed to us is read here; for a write end we keep the read end. */
+	return c->kind == (c->ours ? WIRE_FD_PIPE_READ : WIRE_FD_PIPE_WRITE);
+}
+
+ssize_t channel_read(struct channel *c, void *data, size_t len)
+{
+	ssize_t n;
+
+	pthread_mutex_lock(&c->lock);
+	n = read(c->fd, data, len);
+	if (n > 0)
+		c->moved += (uint64_t)n;
+	else if (n < 0)
+		n = -errno;
+	pthread_mutex_unlock(&c->lock);
+	return n;
+}
+
+uint64_t channel_position(struct channel *c)
+{
+	uint64_t position;
+	int inside = 0;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->fd >= 0 && ioctl(c->fd, FIONREAD, &inside))
+		inside = 0;
+	position = c->moved + (uint64_t)inside;
+	pthread_mutex_unlock(&c->lock);
+	return position;
+}
+
+void channel_delivered(struct channel *c, size_t n, struct daemon *d)
+{
+	atomic_fetch_add(&c->delivered, n);
+	if (atomic_load(&c->kick))
+		kick(c, d);
+}
+
+bool channel_has_delivered(struct channel *c, uint64_t bytes, const struct worker *w)
+{
+	if (channel_reads(c) || atomic_load(&c->delivered) >= bytes)
+		return true;
+	atomic_fetch_or(&c->kick, UINT64_C(1) << w->number);
+	/* Once more: it may have moved before the bit was there to see. */
+	return atomic_load(&c->delivered) >= bytes || atomic_load(&c->ended);
+}
+
+void channel_listener_gone(struct channel_table *table, const struct frame_id *id)
+{
+	struct channel *c = channel_by_id(table, id);
+
+	if (!c)
+		return;
+	if (c->kind == WIRE_FD_LISTENER && c->ours)
+		watch_gone(c);
+	channel_unref(c);
+}

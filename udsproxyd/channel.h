@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * channel.h - descriptors that crossed, and the order between them and messages
+ *
+ * A channel is a passed pipe, socket or listening socket: the passed descriptor on one side, its
+ * counterpart on the other, one 128-bit id. The table is shared by all workers. A channel's
+ * bytes are carried by a session of its own (any worker's); a message that names it may be handled
+ * on another worker, before or after that session's OPEN.
+ *
+ * The reading side of a pipe knows at any time how many bytes were written to it: those read so
+ * far and those in it (FIONREAD). ORDER carries these counts ahead of a message; the other side
+ * holds the message until so many bytes are delivered.
+ */
+#ifndef CHANNEL_H
+#define CHANNEL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "worker.h"
+
+struct channel_table;
+
+/* What identifies a descriptor on this machine: its inode and, of a pipe, which end it is. */
+struct channel_key {
+	dev_t dev;
+	ino_t ino;
+	uint8_t kind; /* enum wire_descriptor */
+};
+
+struct channel {
+	struct frame_id id;
+	struct channel_key key; /* of a descriptor that was passed to us; else zero */
+	uint8_t kind;		/* enum wire_descriptor */
+	uint8_t socktype;
+	bool ours; /* the original is here */
+	atomic_int refs;
+
+	pthread_mutex_t lock; /* for what follows */
+	int fd;		      /* our end: a session's, or one that waits for its session */
+	bool primed;	      /* see session_adopt() */
+
+	uint64_t moved;	      /* bytes read from fd, where it is a pipe's read end */
+	struct session *session;
+	struct worker *worker; /* session's */
+	struct watch *watch;   /* of a listener: watch.h */
+
+	atomic_uint_least64_t delivered; /* bytes written to fd, where it is a pipe's write end */
+	atomic_uint_least64_t kick;	 /* workers (a bit each) with sessions that wait for more */
+	atomic_uint_least16_t passed;	 /* how often, modulo 65536: tells a stale SHUT or STOP */
+	atomic_bool ended;
+};
+
+struct channel_table *channels_new(void);
+void channels_free(struct channel_table *table);
+
+/** channel_by_key(), channel_by_id() - a reference to it, or NULL */
+struct channel *channel_by_key(struct channel_table *table, const struct channel_key *key);
+struct channel *channel_by_id(struct channel_table *table, const struct frame_id *id);
+/** channel_new() - in the table, with one reference for the caller; NULL: out of memory, or the id or
+ * key is there already */
+struct channel *channel_new(struct channel_table *table, const struct frame_id *id,
+			    const struct channel_key *key, uint8_t kind, uint8_t socktype);
+struct channel *channel_ref(struct channel *c);
+void channel_unref(struct channel *c);
+/** channel_end() - out of the table, its descriptor closed, all who wait for it kicked */
+void channel_end(struct channel_table *table, struct channel *c, struct daemon *d);
+
+/** channel_reads() - is our end a pipe's read end? */
+bool channel_reads(const struct channel *c);
+/** channel_read() - read(2) from our end and count; Return: bytes, or a negative errno */
+ssize_t channel_read(struct channel *c, void *data, size_t len);
+/** channel_position() - bytes ever written to the pipe whose read end is ours */
+uint64_t channel_position(struct channel *c);
+/** channel_delivered() - @n more bytes were written to our end */
+void channel_delivered(struct channel *c, size_t n, struct daemon *d);
+/** channel_has_delivered() - were so many? If not, @w is kicked when there are more. */
+bool channel_has_delivered(struct channel *c, uint64_t bytes, const struct worker *w);
+/** channel_listener_gone() - the peer says that nobody listens on the twin of ours any more */
+void channel_listener_gone(struct channel_table *table, const struct frame_id *id);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * client.h - local programs and what they ask for (proxyreq.h)
+ *
+ * A client that wants to be connected waits on its private connection until the peer's side is
+ * connected; then a socket is made for it alone, its address is the answer, and the first
+ * connection to it by the same process becomes the session's local end.
+ */
+#ifndef CLIENT_H
+#define CLIENT_H
+
+#include "worker.h"
+
+struct client;
+
+/** client_accept() - take @fd, accepted on udsproxyd.sock */
+void client_accept(struct worker *w, int fd);
+/** client_accept_control() - take @fd, accepted on control.sock */
+void client_accept_control(struct worker *w, int fd);
+
+/* From session.c; the client is freed by both sooner or later. */
+/** client_offer() - the far side is connected: tell it where to connect */
+void client_offer(struct client *c);
+/** client_refuse() - it cannot be: @error is what its connect(2) shall say, @reason for a person */
+void client_refuse(struct client *c, int error, const char *reason);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * Only the calling thread takes the client's credentials on, with the raw system calls (the
+ * C library's functions change all threads), and only the effective ids: the real and saved
+ * ones stay root's, so they can be taken off again. While they are on, the path is resolved
+ * and connected to, nothing else. The kernel records the effective ids as the connection's
+ * SO_PEERCRED (unix(7)). A message's implicit SCM_CREDENTIALS come from the real ids, so a client
+ * that is not root needs explicit ones with each message.
+ */
+#include "connector.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include <linux/openat2.h>
+
+#include "canon.h"
+#include "daemon.h"
+#include "rules.h"
+#include "util.h"
+#include "watch.h"
+
+static int switch_ids(uid_t uid, gid_t gid, size_t n_groups, const gid_t *groups)
+{
+	if (syscall(SYS_setgroups, n_groups, groups) || syscall(SYS_setresgid, -1, gid, -1) ||
+	    syscall(SYS_setresuid, -1, uid, -1))
+		return -errno;
+	return 0;
+}
+
+static void switch_back(void)
+{
+	/* Root's effective uid first: the others need its capabilities. A thread that cannot
+	 * become itself again must not go on. */
+	if (syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, getgid(), -1) ||
+	    syscall(SYS_setgroups, 0, NULL))
+		abort();
+}
+
+static int become(const struct frame_credentials *c)
+{
+	int err;
+
+	if (getuid() != 0) /* an unprivileged daemon serves its own user only */
+		return c->uid == getuid() ? 0 : -EACCES;
+	err = switch_ids(c->uid, c->gid, c->n_groups, c->groups);
+	if (err)
+		switch_back();
+	return err;
+}
+
+static void become_self(void)
+{
+	if (getuid() == 0)
+		switch_back();
+}
+
+static int open_beneath(int root, const char *rest)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd = syscall(SYS_openat2, root, rest, &how, sizeof(how));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+static int connect_address(int socktype, const struct sockaddr_un *sa, socklen_t len)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)sa, len))
+		return -errno;
+	return take_fd(&fd);
+}
+
+/* To the socket that the O_PATH descriptor @path_fd stands for, whatever its name is by now. */
+static int connect_inode(int socktype, int path_fd)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d", path_fd);
+	return connect_address(socktype, &sa, sizeof(sa));
+}
+
+static int connect_beneath(int socktype, int root, const char *rest)
+{
+	_cleanup_close_ int fd = open_beneath(root, rest);
+
+	return fd < 0 ? fd : connect_inode(socktype, fd);
+}
+
+static int connect_abstract(int socktype, const char *name, size_t len)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	memcpy(sa.sun_path, name, len);
+	return connect_address(socktype, &sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+}
+
+static int connect_name(struct daemon *d, const struct frame_open *o, int socktype,
+			const struct frame_credentials *c, struct connector_result *r)
+{
+	_cleanup_close_ int root_fd = -1;
+	char root[RULES_NAME_SIZE + 1], rest[RULES_NAME_SIZE];
+	bool creds;
+	int fd;
+
+	if (!daemon_may_accept(d, o->name, o->name_len, c, root, rest, &creds)) {
+		snprintf(r->reason, sizeof(r->reason),
+			 "the peer does not accept it: no udsaccept rule there allows it");
+		return -EACCES;
+	}
+	r->explicit_credentials = creds && c->uid != 0 && getuid() == 0;
+	if (o->name[0] == '\0') {
+		fd = become(c);
+		if (fd)
+			return fd;
+		fd = connect_abstract(socktype, o->name, o->name_len);
+		become_self();
+		return fd;
+	}
+	root_fd = open(root, O_PATH | O_CLOEXEC);
+	if (root_fd < 0)
+		return -errno;
+	fd = become(c);
+	if (fd)
+		return fd;
+	fd = *rest ? connect_beneath(socktype, root_fd, rest) : connect_inode(socktype, root_fd);
+	become_self();
+	return fd;
+}
+
+static int connect_twin(struct daemon *d, const struct frame_open *o, int socktype,
+			const struct frame_credentials *c)
+{
+	_cleanup_close_ int twin = -1;
+	struct frame_id id;
+	int fd;
+
+	memcpy(id.bytes, o->name, sizeof(id.bytes));
+	twin = watch_twin(d, &id);
+	if (twin < 0)
+		return twin;
+	fd = become(c);
+	if (fd)
+		return fd;
+	fd = connect_inode(socktype, twin);
+	become_self();
+	return fd;
+}
+
+void connector_connect(struct daemon *d, const struct frame_open *o, struct connector_result *r)
+{
+	const struct config *config = &d->config;
+	struct frame_credentials c = o->credentials;
+	int socktype = local_socktype(o->socktype);
+
+	*r = (struct connector_result){ .fd = -EPROTOTYPE };
+	c.uid = config_mapped(config->map_uid, config->n_map_uid, c.uid);
+	c.gid = config_mapped(config->map_gid, config->n_map_gid, c.gid);
+	for (size_t i = 0; i < c.n_groups; i++)
+		c.groups[i] = config_mapped(config->map_gid, config->n_map_gid, c.groups[i]);
+	r->credentials = (struct ucred){ .pid = getpid(), .uid = c.uid, .gid = c.gid };
+	if (socktype != SOCK_STREAM && socktype != SOCK_SEQPACKET)
+		return;
+	r->fd = o->target == WIRE_TARGET_LISTENER ? connect_twin(d, o, socktype, &c)
+						  : connect_name(d, o, socktype, &c, r);
+}

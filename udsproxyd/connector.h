@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* connector.h - connect to a local server as the peer's client, and no other way */
+#ifndef CONNECTOR_H
+#define CONNECTOR_H
+
+#include <sys/socket.h>
+
+#include "worker.h"
+
+struct connector_result {
+	int fd; /* connected, non-blocking, the caller's; or a negative errno, -EAGAIN: full backlog */
+	bool explicit_credentials; /* every message must carry `credentials` */
+	struct ucred credentials;
+	char reason[WIRE_REASON_MAX];
+};
+
+/**
+ * connector_connect() - what an OPEN asks for: a name that udsaccept allows, or a twin
+ *
+ * The path is looked up and connected to with the client's uid, gid and groups (mapped), so
+ * permissions and the server's SO_PEERCRED are the client's; no symbolic link is followed
+ * below the rule's root.
+ */
+void connector_connect(struct daemon *d, const struct frame_open *o, struct connector_result *r);
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "link.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "channel.h"
+#include "session.h"
+#include "util.h"
+
+#define REDIAL_FIRST_MS 100
+#define REDIAL_MAX_MS 2000
+
+struct link {
+	struct worker *worker;
+	struct transport *transport; /* NULL: between two attempts */
+	struct event timer;	     /* the next attempt, or the next look at the silence */
+	unsigned redial_ms;
+	unsigned silent; /* seconds since the peer said something */
+	bool known;	 /* instance is the peer's latest */
+	bool complained; /* about the peer that is not there, once */
+	struct frame_id instance;
+};
+
+static void arm(struct link *link, unsigned ms)
+{
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
+
+	event_add(&link->timer, &tv);
+}
+
+static void dial(struct link *link)
+{
+	link->transport = transport_dial_control(link->worker, link);
+	link->silent = 0;
+	arm(link, link->transport ? 1000 : REDIAL_MAX_MS);
+}
+
+/* A worker lets go of what went to the peer's run @arg, which is over. */
+static void drop_transports(struct worker *w, void *arg)
+{
+	struct frame_id *instance = arg;
+	struct transport *next;
+
+	for (struct transport *t = LIST_FIRST(&w->transports); t; t = next) {
+		next = LIST_NEXT(t, entry);
+		if (!t->link && t->greeted &&
+		    !memcmp(&t->peer_instance, instance, sizeof(*instance)))
+			transport_broken(t, ECONNRESET, "the peer is gone");
+	}
+	free(instance);
+}
+
+/* The run of the peer that we know is over, or out of reach: so are all that it carried. */
+static void peer_lost(struct link *link)
+{
+	struct daemon *d = link->worker->daemon;
+
+	for (int i = 0; i < d->config.threads; i++) {
+		struct frame_id *instance = malloc(sizeof(*instance));
+
+		if (!instance)
+			return;
+		*instance = link->instance;
+		if (worker_post(&d->workers[i], drop_transports, instance))
+			free(instance);
+	}
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct link *link = arg;
+
+	(void)fd;
+	(void)what;
+	if (!link->transport) {
+		dial(link);
+		return;
+	}
+	link->silent++;
+	arm(link, 1000);
+	if (link->silent >= WIRE_DEAD_SECONDS) {
+		if (link->known)
+			peer_lost(link);
+		transport_broken(link->transport, ETIMEDOUT, "the peer is silent");
+	} else if (link->silent >= WIRE_PING_SECONDS && link->transport->greeted) {
+		transport_send(link->transport, WIRE_PING, 0, NULL, 0);
+		transport_flush(link->transport);
+	}
+}
+
+struct link *link_new(struct worker *w)
+{
+	struct link *link = calloc(1, sizeof(*link));
+
+	if (!link)
+		die("out of memory");
+	link->worker = w;
+	link->redial_ms = REDIAL_FIRST_MS;
+	event_assign(&link->timer, w->base, -1, 0, on_timer, link);
+	dial(link);
+	return link;
+}
+
+void link_free(struct link *link)
+{
+	event_del(&link->timer);
+	if (link->transport)
+		transport_close(link->transport);
+	free(link);
+}
+
+void link_accepted(struct transport *t)
+{
+	/* Any worker may hold the peer's link: nothing of ours is touched by it. */
+	t->link = t->worker->daemon->link;
+}
+
+void link_greeted(struct link *link, struct transport *t)
+{
+	struct daemon *d = link->worker->daemon;
+
+	if (link->known && memcmp(&link->instance, &t->peer_instance, sizeof(link->instance))) {
+		log_info("the peer's udsproxyd was restarted");
+		peer_lost(link);
+	}
+	link->known = true;
+	link->complained = false;
+	link->silent = 0;
+	link->redial_ms = REDIAL_FIRST_MS;
+	link->instance = t->peer_instance;
+	atomic_store(&d->peer_alive, true);
+	log_info("the peer %s is up", d->config.peer.text);
+}
+
+int link_frame(struct link *link, struct transport *t, const struct frame_header *h,
+	       const uint8_t *payload)
+{
+	struct frame_id id;
+	struct buf b;
+
+	if (t->dialled)
+		link->silent = 0;
+	switch (h->type) {
+	case WIRE_PING:
+		transport_send(t, WIRE_PONG, 0, NULL, 0);
+		return 0;
+	case WIRE_PONG:
+		return 0;
+	case WIRE_GONE:
+		buf_init_const(&b, payload, h->length);
+		frame_get_id(&b, &id);
+		if (!buf_done(&b))
+			return -EPROTO;
+		channel_listener_gone(t->worker->daemon->channels, &id);
+		return 0;
+	}
+	return -EPROTO;
+}
+
+void link_transport_broken(struct link *link, struct transport *t, int error, const char *why)
+{
+	struct daemon *d;
+
+	if (!t->dialled)
+		return;
+	d = link->worker->daemon;
+	if (!link->complained)
+		log_warning("the peer %s is not reachable: %s (%s); trying on", d->config.peer.text,
+			    strerror(error), why);
+	link->complained = true;
+	link->transport = NULL;
+	atomic_store(&d->peer_alive, false);
+	link->redial_ms = MIN(link->redial_ms * 2, REDIAL_MAX_MS);
+	arm(link, link->redial_ms);
+}
+
+static void send_gone(struct worker *w, void *arg)
+{
+	struct frame_id *id = arg;
+	struct transport *t = w->daemon->link->transport;
+	struct iovec iov = { .iov_base = id->bytes, .iov_len = sizeof(id->bytes) };
+
+	/* Without a link the peer learns it when it next tries the twin. */
+	if (t && t->greeted) {
+		transport_send(t, WIRE_GONE, 0, &iov, 1);
+		transport_flush(t);
+	}
+	free(id);
+}
+
+void link_send_gone(struct daemon *d, const struct frame_id *id)
+{
+	struct frame_id *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return;
+	*copy = *id;
+	if (worker_post(&d->workers[0], send_gone, copy))
+		free(copy);
+}

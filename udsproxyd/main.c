@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * udsproxyd - a program here connects to a UNIX socket there, and neither notices
+ *
+ * Start-up, in order: options; limits; the runtime directory, which is locked; the lists; the
+ * listening sockets; the workers; READY. Then worker 0 runs on this
+ * thread, with the signals and the control link, the others on theirs. Up to READY a failure
+ * ends the program with a reason; after it nothing that a client or the peer sends does.
+ *
+ * The way of a connection: client.c takes the request, session.c dials through transport.c; over
+ * there session.c has connector.c connect to the server; fdmap.c remakes what descriptors come
+ * along, and conn.c knows how it ends.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "acceptor.h"
+#include "channel.h"
+#include "client.h"
+#include "daemon.h"
+#include "link.h"
+#include "proxyreq.h"
+#include "runtime.h"
+#include "session.h"
+#include "transport.h"
+#include "util.h"
+
+struct acceptors {
+	struct acceptor *requests, *transports;
+};
+
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warning("the limit of open files stays low: %m");
+}
+
+static int listen_for_peer(struct daemon *d)
+{
+	int fd = addr_listen(&d->config.addr);
+
+	if (fd < 0)
+		die("cannot listen on %s: %s%s", d->config.addr.text, strerror(-fd),
+		    fd == -EADDRNOTAVAIL ? ": no interface here has this address" : "");
+	return fd;
+}
+
+static void on_signal(evutil_socket_t signo, short what, void *arg)
+{
+	(void)what;
+	log_info("ended by signal %d", (int)signo);
+	workers_stop(arg);
+}
+
+static void on_reload(evutil_socket_t signo, short what, void *arg)
+{
+	char reason[512];
+
+	(void)signo;
+	(void)what;
+	sd_notify(0, "RELOADING=1");
+	if (daemon_load_rules(arg, reason, sizeof(reason)))
+		log_error("the old lists stay in force: %s", reason);
+	sd_notify(0, "READY=1");
+}
+
+static void *run(void *arg)
+{
+	worker_run(arg);
+	return NULL;
+}
+
+static void start_threads(struct daemon *d)
+{
+	for (int i = 1; i < d->config.threads; i++) {
+		int err = pthread_create(&d->workers[i].thread, NULL, run, &d->workers[i]);
+
+		if (err)
+			die("cannot start thread %d: %s", i, strerror(err));
+	}
+}
+
+static void join_threads(struct daemon *d)
+{
+	for (int i = 1; i < d->config.threads; i++)
+		pthread_join(d->workers[i].thread, NULL);
+}
+
+/* The peer hears that each connection ends, and why; then nothing is left. */
+static void end_connections(struct daemon *d)
+{
+	for (int i = 0; i < d->config.threads; i++) {
+		struct session *s;
+		struct transport *t;
+
+		while ((s = LIST_FIRST(&d->workers[i].sessions)))
+			session_abort(s, ECONNRESET, "udsproxyd is stopped");
+		while ((t = LIST_FIRST(&d->workers[i].transports)))
+			transport_close(t);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon daemon = { .rules_lock = PTHREAD_MUTEX_INITIALIZER };
+	struct daemon *d = &daemon;
+	struct event *signals[3];
+	struct acceptors *acceptors;
+	struct acceptor *control;
+	int lock, control_fd;
+	char reason[512];
+
+	log_init("udsproxyd", LOG_LEVEL_INFO);
+	config_parse(&d->config, argc, argv);
+	log_init("udsproxyd", d->config.log_level);
+	signal(SIGPIPE, SIG_IGN);
+	umask(0); /* one-time sockets are for anybody who knows the name */
+	if (getuid() == 0 && setgroups(0, NULL))
+		die("cannot drop supplementary groups: %m");
+	raise_limits();
+	worker_random_id(&d->instance);
+
+	lock = runtime_open(d->config.runtime_dir);
+	if (daemon_load_rules(d, reason, sizeof(reason)))
+		die("%s", reason);
+	if (d->config.test_mode && !addr_is_vsock(&d->config.addr))
+		log_warning("test mode: plain TCP on %s, nobody is authenticated", d->config.addr.text);
+	d->transports_fd = listen_for_peer(d);
+	d->requests_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_SOCKET, 0666);
+	control_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_CONTROL, 0600);
+
+	d->channels = channels_new();
+	workers_init(d);
+	acceptors = calloc((size_t)d->config.threads, sizeof(*acceptors));
+	if (!acceptors)
+		die("out of memory");
+	for (int i = 0; i < d->config.threads; i++) {
+		struct worker *w = &d->workers[i];
+
+		acceptors[i].requests = acceptor_new(w, d->requests_fd, client_accept);
+		acceptors[i].transports = acceptor_new(w, d->transports_fd, transport_accept);
+	}
+	control = acceptor_new(&d->workers[0], control_fd, client_accept_control);
+	signals[0] = evsignal_new(d->workers[0].base, SIGTERM, on_signal, d);
+	signals[1] = evsignal_new(d->workers[0].base, SIGINT, on_signal, d);
+	signals[2] = evsignal_new(d->workers[0].base, SIGHUP, on_reload, d);
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		if (!signals[i] || event_add(signals[i], NULL))
+			die("cannot handle signals");
+	d->link = link_new(&d->workers[0]);
+	start_threads(d);
+	log_info("listening on %s, peer %s, %d thread%s", d->config.addr.text, d->config.peer.text,
+		 d->config.threads, d->config.threads == 1 ? "" : "s");
+	sd_notify(0, "READY=1");
+
+	worker_run(&d->workers[0]);
+
+	sd_notify(0, "STOPPING=1");
+	join_threads(d);
+	end_connections(d);
+	link_free(d->link);
+	for (int i = 0; i < d->config.threads; i++) {
+		acceptor_free(acceptors[i].requests);
+		acceptor_free(acceptors[i].transports);
+	}
+	acceptor_free(control);
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		event_free(signals[i]);
+	free(acceptors);
+	workers_free(d);
+	channels_free(d->channels);
+	daemon_free_rules(d);
+	close(d->transports_fd);
+	close(d->requests_fd);
+	close(control_fd);
+	runtime_close(d->config.runtime_dir, lock);
+	return 0;
+}

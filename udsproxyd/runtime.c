@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "log.h"
+#include "proxyreq.h"
+#include "util.h"
+
+#define PATH_SIZE 108
+#define BACKLOG 4096
+
+static const char *const entries[] = { PROXYREQ_SOCKET, PROXYREQ_CONTROL };
+
+static void join(char *path, const char *dir, const char *name)
+{
+	snprintf(path, PATH_SIZE, "%s/%s", dir, name);
+}
+
+static void make_dir(const char *path, mode_t mode)
+{
+	if ((mkdir(path, mode) && errno != EEXIST) || chmod(path, mode))
+		die("cannot make the directory %s: %m", path);
+}
+
+/* Leftovers of a run that was killed. */
+static void empty_dir(const char *dir, const char *name)
+{
+	char path[PATH_SIZE];
+	struct dirent *e;
+	DIR *d;
+
+	join(path, dir, name);
+	d = opendir(path);
+	while (d && (e = readdir(d))) {
+		char entry[PATH_SIZE + 256], socket_path[PATH_SIZE + 264];
+
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(entry, sizeof(entry), "%s/%s", path, e->d_name);
+		snprintf(socket_path, sizeof(socket_path), "%s/socket", entry);
+		unlink(socket_path);
+		if (unlink(entry) && rmdir(entry))
+			log_debug("%s: %m", entry);
+	}
+	if (d)
+		closedir(d);
+}
+
+static int take_lock(const char *dir)
+{
+	char path[PATH_SIZE], pid[16] = "";
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd;
+
+	join(path, dir, "lock");
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		die("cannot open %s: %m", path);
+	/* Not ours alone to the descriptor: an open-file lock, which no close(2) elsewhere drops. */
+	if (fcntl(fd, F_OFD_SETLK, &lock)) {
+		ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
+
+		pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
+		die("udsproxyd runs already in %s, as process %s; stop it, or give --runtime-dir", dir,
+		    *pid ? pid : "(unknown)");
+	}
+	if (ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
+		die("cannot write %s: %m", path);
+	return fd;
+}
+
+int runtime_open(const char *dir)
+{
+	char path[PATH_SIZE];
+	int lock;
+
+	/* A one-time address, DIR/once/ and 32 digits, is the longest name. */
+	if (strlen(dir) + sizeof("/once/") + 32 > PATH_SIZE)
+		die("--runtime-dir %s: too long, %zu bytes at most", dir,
+		    PATH_SIZE - 32 - sizeof("/once/"));
+	make_dir(dir, 0755);
+	lock = take_lock(dir);
+	join(path, dir, "once");
+	make_dir(path, 0711);
+	join(path, dir, "twins");
+	make_dir(path, 0711);
+	empty_dir(dir, "once");
+	empty_dir(dir, "twins");
+	return lock;
+}
+
+int runtime_listen(const char *dir, const char *name, unsigned mode)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char path[PATH_SIZE];
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	join(path, dir, name);
+	memcpy(sa.sun_path, path, strlen(path));
+	unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || chmod(path, mode) ||
+	    listen(fd, BACKLOG))
+		die("cannot listen on %s: %m", path);
+	return fd;
+}
+
+void runtime_close(const char *dir, int lock)
+{
+	char path[PATH_SIZE];
+
+	for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
+		join(path, dir, entries[i]);
+		unlink(path);
+	}
+	empty_dir(dir, "once");
+	empty_dir(dir, "twins");
+	close(lock); /* the file stays: removing a lock lets two have it */
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * runtime.h - the runtime directory: lock, sockets, and the directories of those made for one use
+ *
+ *	DIR/lock             locked by the daemon that owns the directory; its pid is in it
+ *	DIR/udsproxyd.sock   requests, for everybody
+ *	DIR/control.sock     requests of root
+ *	DIR/once/            one-time sockets: the name is the secret, so it cannot be listed
+ *	DIR/twins/           twins of the peer's listening sockets
+ */
+#ifndef RUNTIME_H
+#define RUNTIME_H
+
+/** runtime_open() - make @dir what it has to be, and ours; exits when another daemon has it.
+ * Return: the lock, held until it is closed. */
+int runtime_open(const char *dir);
+/** runtime_listen() - a listening SOCK_SEQPACKET at @dir/@name with @mode; exits on failure */
+int runtime_listen(const char *dir, const char *name, unsigned mode);
+/** runtime_close() - remove what is in it, and let the lock go */
+void runtime_close(const char *dir, int lock);
+
+#endif

@@ -1,0 +1,1027 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * The local descriptor is registered once, edge-triggered; `readable` and `writable` remember
+ * what its events said until a call says EAGAIN. session_pump() takes turns: frames from the
+ * transport to the local end (transport_receive() calls session_frame() and session_data()),
+ * bytes from the local end to the transport (read_local()), and what is queued to the kernel.
+ * Nothing is read from the local end while the transport's queue holds anything, and no frame is
+ * taken from the transport that the local end has no room for: so both directions are bounded
+ * by what the kernel buffers, and neither can block the other.
+ *
+ * What ends and how is decided by conn.c; apply() carries its actions out.
+ */
+#include "session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "canon.h"
+#include "channel.h"
+#include "client.h"
+#include "connector.h"
+#include "fdmap.h"
+#include "util.h"
+
+#define PUMP_TURNS 8		 /* before others have theirs */
+#define GREETING_MS 900		 /* a peer that is not there is told of within a second */
+#define GREETING_ALIVE_MS 5000	 /* but one that is known to be there may be busy */
+#define OPENING_MS 9000		 /* for its answer */
+#define PARKED_MS 30000		 /* for the message that names the descriptor */
+#define CONNECT_FIRST_MS 1	 /* a server's full backlog, or a twin that is still under way */
+#define CONNECT_LAST_MS 64	 /* doubled up to this */
+#define CONNECT_TRIES 128	 /* some 8 s */
+
+static void on_local_event(evutil_socket_t fd, short what, void *arg);
+static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void attempt_connect(struct session *s);
+
+/* A pipe's read end here that was passed over a session: what ORDER tells of. */
+struct passed {
+	struct passed *next;
+	struct channel *channel;
+	uint64_t told;
+};
+
+/* ---- state --------------------------------------------------------------------------- */
+
+static void set_state(struct session *s, enum session_state state)
+{
+	static const char *const names[] = { "opening", "offered", "connecting",
+					     "parked",	"running", "ended" };
+	_Static_assert(ARRAY_LEN(names) == SESSION_STATES, "a name for each state");
+
+	log_debug("connection %02x%02x%02x%02x: %s -> %s", s->id.bytes[0], s->id.bytes[1],
+		  s->id.bytes[2], s->id.bytes[3], names[s->state], names[state]);
+	s->state = state;
+}
+
+static void session_free(struct grave *g)
+{
+	free((struct session *)((char *)g - offsetof(struct session, grave)));
+}
+
+static struct session *session_new(struct worker *w, struct transport *t, const struct frame_id *id,
+				   enum session_state state)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->worker = w;
+	s->id = *id;
+	s->state = state;
+	s->fd = -1;
+	s->grave.free = session_free;
+	s->transport = t;
+	t->session = s;
+	event_assign(&s->timer, w->base, -1, 0, on_timer, s);
+	LIST_INSERT_HEAD(&w->sessions, s, entry);
+	return s;
+}
+
+static void arm(struct session *s, unsigned ms)
+{
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
+
+	event_add(&s->timer, &tv);
+}
+
+/* The local end has no further use. */
+static void close_local(struct session *s)
+{
+	if (s->watched)
+		event_del(&s->event);
+	s->watched = false;
+	if (s->channel)
+		channel_end(s->worker->daemon->channels, s->channel, s->worker->daemon);
+	else
+		close_keep_errno(s->fd);
+	s->fd = -1;
+}
+
+static void stop_waiting(struct session *s)
+{
+	if (s->waiting)
+		LIST_REMOVE(s, waiting_entry);
+	s->waiting = false;
+}
+
+static void forget_arriving(struct session *s)
+{
+	if (s->arriving)
+		fdset_close(s->arriving);
+	free(s->arriving);
+	s->arriving = NULL;
+}
+
+/* The session is over; its transport was released, or is closed by the caller. */
+static void session_end(struct session *s)
+{
+	struct passed *p;
+
+	if (s->state == SESSION_ENDED)
+		return;
+	set_state(s, SESSION_ENDED);
+	close_local(s);
+	event_del(&s->timer);
+	stop_waiting(s);
+	forget_arriving(s);
+	while ((p = s->passed)) {
+		s->passed = p->next;
+		channel_unref(p->channel);
+		free(p);
+	}
+	if (s->channel)
+		channel_unref(s->channel);
+	s->channel = NULL;
+	free(s->open_payload);
+	s->open_payload = NULL;
+	s->transport = NULL;
+	LIST_REMOVE(s, entry);
+	worker_bury(s->worker, &s->grave);
+}
+
+/* Give the transport back, whatever is still queued on it. */
+static void release_transport(struct session *s)
+{
+	struct transport *t = s->transport;
+
+	s->transport = NULL;
+	transport_flush(t);
+	transport_release(t);
+}
+
+static void send_frame(struct session *s, uint8_t type)
+{
+	transport_send(s->transport, type, s->channel ? s->channel->passed : 0, NULL, 0);
+}
+
+static void send_verdict(struct transport *t, uint8_t type, int error, const char *reason)
+{
+	uint8_t payload[WIRE_REASON_MAX + 8];
+	struct frame_opened o = {
+		.error = canon_errno(error), .reason = reason, .reason_len = strlen(reason)
+	};
+	struct iovec iov = { .iov_base = payload };
+	struct buf b;
+
+	buf_init(&b, payload, sizeof(payload));
+	frame_put_opened(&b, &o);
+	iov.iov_len = b.pos;
+	transport_send(t, type, 0, &iov, 1);
+	transport_flush(t);
+}
+
+void session_abort(struct session *s, int error, const char *why)
+{
+	struct transport *t = s->transport;
+
+	if (s->state == SESSION_ENDED)
+		return;
+	if (s->client)
+		client_refuse(s->client, error, why);
+	s->client = NULL;
+	send_verdict(t, WIRE_ABORT, error, why);
+	session_end(s);
+	transport_close(t);
+}
+
+/* ---- the local end -------------------------------------------------------------------- */
+
+/* Start looking at the local end @fd (taken). */
+static void attach(struct session *s, int fd)
+{
+	s->fd = fd;
+	s->readable = s->writable = true; /* until a call says otherwise */
+	event_assign(&s->event, s->worker->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST,
+		     on_local_event, s);
+	s->watched = !event_add(&s->event, NULL);
+	set_state(s, SESSION_RUNNING);
+	if (!s->watched)
+		session_abort(s, ENOMEM, "a descriptor cannot be watched");
+}
+
+static bool has_event(const struct session *s, short events)
+{
+	struct pollfd p = { .fd = s->fd, .events = events };
+
+	return poll(&p, 1, 0) > 0 && p.revents & (events | POLLHUP | POLLERR);
+}
+
+/* Has everybody at the other end of it gone for good? */
+static bool hung_up(const struct session *s)
+{
+	return has_event(s, 0);
+}
+
+/* Will nothing more come from it? (Of a packet socket: an empty packet reads like the end.) */
+static bool sent_its_last(const struct session *s)
+{
+	return has_event(s, POLLRDHUP);
+}
+
+/* Before an orderly close: what is unread would turn it into a reset (unix(7)), be it the byte of
+ * ours or what was on its way to a reader that is gone. */
+static void discard_unread(struct session *s)
+{
+	struct fdset set;
+
+	if (s->fd < 0 || s->local == SESSION_PIPE)
+		return;
+	shutdown(s->fd, SHUT_RD);
+	while (fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound), MSG_DONTWAIT,
+			  &set) > 0)
+		fdset_close(&set);
+}
+
+/* The byte of ours is not the program's. */
+static void take_primed(struct session *s)
+{
+	char byte;
+
+	if (recv(s->fd, &byte, 1, MSG_DONTWAIT) != 1)
+		log_debug("the first byte is gone: %m");
+	s->primed = false;
+}
+
+/* With our byte at the head: is there something to read, behind it? */
+static bool primed_is_readable(struct session *s)
+{
+	int n = 0;
+
+	if (ioctl(s->fd, FIONREAD, &n))
+		return false;
+	return n > 1 || sent_its_last(s);
+}
+
+/* What conn.c decided. The session may have ended afterwards. */
+static void apply(struct session *s, unsigned actions)
+{
+	struct transport *t = s->transport;
+
+	if (actions & CONN_VIOLATION) {
+		transport_broken(t, EPROTO, "the peer broke the protocol");
+		return;
+	}
+	if (actions & CONN_SHUT_LOCAL && s->fd >= 0 && s->local != SESSION_PIPE)
+		shutdown(s->fd, SHUT_WR);
+	if (actions & CONN_STOP_LOCAL && s->fd >= 0 && s->local != SESSION_PIPE)
+		shutdown(s->fd, SHUT_RD);
+	if (actions & CONN_SEND_SHUT)
+		send_frame(s, WIRE_SHUT);
+	if (actions & CONN_SEND_STOP)
+		send_frame(s, WIRE_STOP);
+	if (actions & CONN_CLOSE_LOCAL) {
+		discard_unread(s);
+		close_local(s);
+	}
+	if (actions & CONN_SEND_END)
+		send_frame(s, WIRE_END);
+	if (actions & CONN_IDLE) {
+		release_transport(s);
+		session_end(s);
+	}
+}
+
+static void step(struct session *s, enum conn_event event)
+{
+	apply(s, conn_step(&s->conn, event));
+}
+
+/* ---- towards the transport ------------------------------------------------------------- */
+
+/* What was written to passed pipes before what comes now must be read before it. */
+static void send_order(struct session *s)
+{
+	uint8_t payload[64 * (WIRE_ID_SIZE + 8)];
+	struct iovec iov = { .iov_base = payload };
+	struct passed **link = &s->passed;
+	uint16_t count = 0;
+	struct passed *p;
+	struct buf b;
+
+	buf_init(&b, payload, sizeof(payload));
+	while ((p = *link)) {
+		bool ended = atomic_load(&p->channel->ended);
+		uint64_t bytes = ended ? p->told : channel_position(p->channel);
+
+		if (bytes != p->told) {
+			frame_put_id(&b, &p->channel->id);
+			buf_put_u64(&b, bytes);
+			p->told = bytes;
+			count++;
+		}
+		if (ended) { /* the peer has confirmed its last byte */
+			*link = p->next;
+			channel_unref(p->channel);
+			free(p);
+		} else {
+			link = &p->next;
+		}
+		if (count && (buf_left(&b) < WIRE_ID_SIZE + 8 || !*link)) {
+			iov.iov_len = b.pos;
+			transport_send(s->transport, WIRE_ORDER, count, &iov, 1);
+			buf_init(&b, payload, sizeof(payload));
+			count = 0;
+		}
+	}
+}
+
+static void forward_bytes(struct session *s, const uint8_t *data, size_t len)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
+
+	transport_send(s->transport, WIRE_DATA, 0, &iov, 1);
+}
+
+static void forward_message(struct session *s, uint8_t *data, size_t len, struct fdset *set)
+{
+	struct iovec iov[3] = { [2] = { .iov_base = data, .iov_len = len } };
+	char reason[FDMAP_REASON_MAX];
+	uint16_t count = (uint16_t)set->n;
+	struct fdmap_text text;
+	int err = fdmap_describe(s, set, &text, reason);
+
+	if (err) {
+		log_warning("a connection is ended: %s", reason);
+		session_abort(s, -err, reason);
+		return;
+	}
+	iov[0] = (struct iovec){ .iov_base = text.length, .iov_len = sizeof(text.length) };
+	iov[1] = (struct iovec){ .iov_base = text.bytes, .iov_len = text.size };
+	transport_send(s->transport, WIRE_MSG, count, iov, 3);
+	free(text.bytes);
+}
+
+/* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
+static ssize_t read_bytes(struct session *s, struct fdset *set, size_t *tied)
+{
+	struct worker *w = s->worker;
+	ssize_t n;
+
+	set->n = 0;
+	*tied = 0;
+	switch (s->local) {
+	case SESSION_PIPE:
+		return channel_read(s->channel, w->outbound, sizeof(w->outbound));
+	case SESSION_STREAM:
+		return fd_recv_tied(s->fd, w->outbound, sizeof(w->outbound), set, tied);
+	case SESSION_PACKET:
+		n = fd_recvmsg(s->fd, w->outbound, sizeof(w->outbound), MSG_DONTWAIT | MSG_TRUNC, set);
+		return n > (ssize_t)sizeof(w->outbound) ? -EMSGSIZE : n;
+	}
+	return -EINVAL;
+}
+
+static void end_of_file(struct session *s)
+{
+	s->readable = false;
+	if (s->passed)
+		send_order(s);
+	if (hung_up(s) && s->local != SESSION_PIPE)
+		step(s, CONN_LOCAL_GONE);
+	if (s->state != SESSION_ENDED)
+		step(s, CONN_LOCAL_EOF);
+}
+
+/* Is there anything (more) to read from the local end? */
+static bool is_source(const struct session *s)
+{
+	return conn_reads(&s->conn) && (s->local != SESSION_PIPE || channel_reads(s->channel));
+}
+
+/* One read; true when it got anywhere. */
+static bool read_local(struct session *s)
+{
+	uint8_t *data = s->worker->outbound;
+	struct fdset set;
+	size_t tied;
+	ssize_t n;
+
+	if (s->state != SESSION_RUNNING || s->fd < 0 || !s->readable)
+		return false;
+	if (!is_source(s)) {
+		/* Nothing is read from it; an event can only mean that it hung up. */
+		s->readable = false;
+		if (conn_writes(&s->conn) && hung_up(s))
+			step(s, CONN_LOCAL_GONE);
+		return false;
+	}
+	if (transport_congested(s->transport))
+		return false;
+	if (s->primed) {
+		s->readable = primed_is_readable(s);
+		if (!s->readable)
+			return false;
+		take_primed(s);
+	}
+	n = read_bytes(s, &set, &tied);
+	if (n == -EAGAIN) {
+		s->readable = false;
+		return false;
+	}
+	if (n == -EPROTO || n == -EMSGSIZE) {
+		session_abort(s, (int)-n, n == -EPROTO ? "descriptors were lost: too many are open"
+						       : "a message is too large");
+		return false;
+	}
+	if (n < 0 || (n == 0 && (s->local != SESSION_PACKET || sent_its_last(s)))) {
+		end_of_file(s);
+		return true;
+	}
+	if (s->passed)
+		send_order(s);
+	if (tied || !set.n)
+		forward_bytes(s, data, set.n ? tied : (size_t)n);
+	if (set.n)
+		forward_message(s, data + tied, (size_t)n - tied, &set);
+	fdset_close(&set);
+	return true;
+}
+
+/* ---- from the transport ---------------------------------------------------------------- */
+
+uint64_t session_count_sent(struct session *s, uint8_t type, size_t size)
+{
+	if (frame_counted(type))
+		conn_sent(&s->conn, size);
+	return conn_ack(&s->conn);
+}
+
+bool session_passes_on(const struct session *s, uint8_t type)
+{
+	return type == WIRE_DATA && s->local != SESSION_PACKET && s->state == SESSION_RUNNING;
+}
+
+ssize_t session_data_begins(struct session *s, const struct frame_header *h)
+{
+	if (!conn_acked(&s->conn, h->ack) || s->conn.flags & CONN_SHUT_RECEIVED)
+		return -EPROTO;
+	conn_delivered(&s->conn, WIRE_HEADER);
+	return WIRE_HEADER;
+}
+
+static ssize_t write_local(struct session *s, const void *data, size_t len)
+{
+	ssize_t n;
+
+	if (s->local == SESSION_PIPE) {
+		n = write(s->fd, data, len);
+		return n < 0 ? -errno : n;
+	}
+	return fd_sendmsg(s->fd, data, len, MSG_DONTWAIT, s->arriving,
+			  s->explicit ? &s->credentials : NULL);
+}
+
+/* Bytes for the local end. Return: how many are done with, 0 when it takes none now. */
+static size_t deliver(struct session *s, const void *data, size_t len)
+{
+	ssize_t n;
+
+	if (s->fd >= 0 && conn_writes(&s->conn)) {
+		if (!s->writable)
+			return 0;
+		n = write_local(s, data, len);
+		if (n == -EAGAIN) {
+			s->writable = false;
+			return 0;
+		}
+		if (n >= 0) {
+			forget_arriving(s);
+			if (s->channel)
+				channel_delivered(s->channel, (size_t)n, s->worker->daemon);
+			return (size_t)n;
+		}
+		log_debug("the local end takes no more: %s", strerror((int)-n));
+		step(s, CONN_LOCAL_GONE);
+	}
+	/* Nobody reads it, as when a local reader is gone. */
+	forget_arriving(s);
+	return len;
+}
+
+ssize_t session_data(struct session *s, const void *data, size_t len)
+{
+	size_t n = deliver(s, data, len);
+
+	conn_delivered(&s->conn, n);
+	return (ssize_t)n;
+}
+
+/* A twin that refuses is gone, should the peer's word of it have been lost. */
+static void note_refusal(struct session *s, int error)
+{
+	struct frame_open o;
+	struct frame_id id;
+
+	if (error != ECONNREFUSED || frame_get_open(&o, s->open_payload, s->open_size) ||
+	    o.target != WIRE_TARGET_LISTENER)
+		return;
+	memcpy(id.bytes, o.name, sizeof(id.bytes));
+	channel_listener_gone(s->worker->daemon->channels, &id);
+}
+
+static ssize_t frame_opened(struct session *s, const struct frame_header *h, const uint8_t *payload)
+{
+	struct client *client = s->client;
+	struct frame_opened o;
+	char reason[WIRE_REASON_MAX + 1];
+
+	if (s->state != SESSION_OPENING || frame_get_opened(&o, payload, h->length))
+		return -EPROTO;
+	event_del(&s->timer);
+	if (o.error)
+		note_refusal(s, local_errno(o.error));
+	free(s->open_payload);
+	s->open_payload = NULL;
+	if (!o.error && !client) {
+		attach(s, s->fd);
+		return (ssize_t)(WIRE_HEADER + h->length);
+	}
+	if (!o.error) {
+		set_state(s, SESSION_OFFERED);
+		client_offer(client); /* may end the session */
+		return (ssize_t)(WIRE_HEADER + h->length);
+	}
+	memcpy(reason, o.reason, o.reason_len);
+	reason[o.reason_len] = '\0';
+	s->client = NULL;
+	if (client)
+		client_refuse(client, local_errno(o.error), reason);
+	else
+		log_info("the peer does not take a descriptor's bytes: %s", reason);
+	release_transport(s);
+	session_end(s);
+	return (ssize_t)(WIRE_HEADER + h->length);
+}
+
+static ssize_t frame_abort(struct session *s, const struct frame_header *h, const uint8_t *payload)
+{
+	struct transport *t = s->transport;
+	struct client *client = s->client;
+	struct frame_opened o;
+	char reason[WIRE_REASON_MAX + 1];
+
+	if (frame_get_opened(&o, payload, h->length))
+		return -EPROTO;
+	memcpy(reason, o.reason, o.reason_len);
+	reason[o.reason_len] = '\0';
+	log_info("the peer ended a connection: %s", reason);
+	s->client = NULL;
+	if (client)
+		client_refuse(client, local_errno(o.error), reason);
+	session_end(s);
+	transport_close(t);
+	return (ssize_t)(WIRE_HEADER + h->length);
+}
+
+/* Descriptors, then the bytes they came with: make the former once, then it is like DATA. */
+static ssize_t frame_msg(struct session *s, const struct frame_header *h, const uint8_t *payload)
+{
+	struct buf b;
+	char reason[FDMAP_REASON_MAX];
+	size_t text_size, n, len;
+	const char *text;
+	int err;
+
+	buf_init_const(&b, payload, h->length);
+	text = buf_get_str(&b, &text_size);
+	len = buf_left(&b);
+	if (b.bad || !len || !h->count || h->count > WIRE_DESCRIPTORS_MAX)
+		return -EPROTO;
+	if (!s->arriving) {
+		s->arriving = calloc(1, sizeof(*s->arriving));
+		if (!s->arriving)
+			return -ENOMEM;
+		err = fdmap_make(s, text, text_size, h->count, s->arriving, reason);
+		if (err == -EPROTO)
+			return err;
+		if (err) {
+			log_warning("a connection is ended: %s", reason);
+			session_abort(s, -err, reason);
+			return (ssize_t)(WIRE_HEADER + h->length);
+		}
+	}
+	n = deliver(s, payload + b.pos, len);
+	if (!n)
+		return 0;
+	conn_delivered(&s->conn, WIRE_HEADER + b.pos + n);
+	return (ssize_t)(WIRE_HEADER + b.pos + n);
+}
+
+static ssize_t frame_packet(struct session *s, const struct frame_header *h, const uint8_t *payload)
+{
+	/* An empty one goes out as such: deliver() says 0 for "not now" only. */
+	if (!h->length) {
+		if (s->fd >= 0 && conn_writes(&s->conn) && fd_sendmsg(s->fd, "", 0, MSG_DONTWAIT, NULL, NULL) < 0)
+			log_debug("an empty packet is lost");
+	} else if (!deliver(s, payload, h->length)) {
+		return 0;
+	}
+	conn_delivered(&s->conn, WIRE_HEADER + h->length);
+	return (ssize_t)(WIRE_HEADER + h->length);
+}
+
+static bool order_is_fulfilled(struct session *s, const struct frame_header *h, struct buf *b)
+{
+	struct channel_table *channels = s->worker->daemon->channels;
+	bool fulfilled = true;
+
+	for (unsigned i = 0; i < h->count && fulfilled; i++) {
+		struct frame_id id;
+		struct channel *c;
+		uint64_t bytes;
+
+		frame_get_id(b, &id);
+		bytes = buf_get_u64(b);
+		/* One that is not there any more has delivered all. */
+		c = channel_by_id(channels, &id);
+		if (c) {
+			fulfilled = channel_has_delivered(c, bytes, s->worker);
+			channel_unref(c);
+		}
+	}
+	return fulfilled;
+}
+
+static ssize_t frame_order(struct session *s, const struct frame_header *h, const uint8_t *payload)
+{
+	struct buf b;
+
+	if (h->count > WIRE_ORDER_MAX || h->length != h->count * (WIRE_ID_SIZE + 8u))
+		return -EPROTO;
+	buf_init_const(&b, payload, h->length);
+	if (!order_is_fulfilled(s, h, &b)) {
+		if (!s->waiting)
+			LIST_INSERT_HEAD(&s->worker->waiting, s, waiting_entry);
+		s->waiting = true;
+		return 0;
+	}
+	stop_waiting(s);
+	conn_delivered(&s->conn, WIRE_HEADER + h->length);
+	return (ssize_t)(WIRE_HEADER + h->length);
+}
+
+/* SHUT and STOP of a channel count how often its descriptor was passed when they were said; one
+ * that crossed a further pass is void. */
+static bool is_stale(const struct session *s, const struct frame_header *h)
+{
+	return s->channel && s->channel->ours && h->count != s->channel->passed;
+}
+
+ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload)
+{
+	ssize_t whole = (ssize_t)(WIRE_HEADER + h->length);
+
+	if (!conn_acked(&s->conn, h->ack))
+		return -EPROTO;
+	if (h->type == WIRE_OPENED)
+		return frame_opened(s, h, payload);
+	if (h->type == WIRE_ABORT)
+		return frame_abort(s, h, payload);
+	if (s->state == SESSION_OFFERED)
+		return 0; /* until the client is there */
+	if (s->state != SESSION_RUNNING)
+		return -EPROTO;
+	if (s->conn.flags & CONN_SHUT_RECEIVED &&
+	    (h->type == WIRE_DATA || h->type == WIRE_MSG || h->type == WIRE_ORDER))
+		return -EPROTO;
+	switch ((enum wire_type)h->type) {
+	case WIRE_DATA:
+		return frame_packet(s, h, payload);
+	case WIRE_MSG:
+		return s->local == SESSION_PIPE ? -EPROTO : frame_msg(s, h, payload);
+	case WIRE_ORDER:
+		return frame_order(s, h, payload);
+	case WIRE_SHUT:
+		conn_delivered(&s->conn, WIRE_HEADER);
+		if (is_stale(s, h))
+			return whole;
+		/* A pipe has no other direction: its end is confirmed by ours, and only then does
+		 * the reading side let go of it (it may be passed again until then). */
+		if (s->local == SESSION_PIPE && !channel_reads(s->channel))
+			step(s, CONN_LOCAL_EOF);
+		step(s, CONN_PEER_SHUT);
+		return whole;
+	case WIRE_STOP:
+		conn_delivered(&s->conn, WIRE_HEADER);
+		if (!is_stale(s, h))
+			step(s, CONN_PEER_STOP);
+		return whole;
+	case WIRE_END:
+		step(s, CONN_PEER_END);
+		return whole;
+	case WIRE_ACK:
+		return whole;
+	case WIRE_HELLO:
+	case WIRE_PING:
+	case WIRE_PONG:
+	case WIRE_OPEN:
+	case WIRE_OPENED:
+	case WIRE_ABORT:
+	case WIRE_RETIRE:
+	case WIRE_RESUME:
+	case WIRE_RESUMED:
+	case WIRE_GONE:
+		break;
+	}
+	return -EPROTO;
+}
+
+/* ---- turns ------------------------------------------------------------------------------ */
+
+void session_pump(struct session *s)
+{
+	bool more = true;
+
+	for (int turn = 0; turn < PUMP_TURNS && more; turn++) {
+		more = transport_receive(s->transport);
+		if (s->state == SESSION_ENDED)
+			return;
+		more |= read_local(s);
+		if (s->state == SESSION_ENDED)
+			return;
+		if (conn_ack_due(&s->conn))
+			transport_send(s->transport, WIRE_ACK, 0, NULL, 0);
+		more |= transport_flush(s->transport);
+		if (s->state == SESSION_ENDED)
+			return;
+	}
+	if (more)
+		event_active(&s->transport->event, 0, 0);
+}
+
+void session_kick_waiting(struct worker *w)
+{
+	LIST_HEAD(, session) ready = LIST_HEAD_INITIALIZER(ready);
+	struct session *s;
+
+	/* Those that still have to wait put themselves into the worker's list again. */
+	while ((s = LIST_FIRST(&w->waiting))) {
+		LIST_REMOVE(s, waiting_entry);
+		LIST_INSERT_HEAD(&ready, s, waiting_entry);
+	}
+	while ((s = LIST_FIRST(&ready))) {
+		stop_waiting(s);
+		session_pump(s);
+	}
+}
+
+static void on_local_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+
+	(void)fd;
+	s->readable |= what & EV_READ;
+	s->writable |= what & EV_WRITE;
+	session_pump(s);
+}
+
+/* ---- beginning: we dial ------------------------------------------------------------------ */
+
+static void send_open(struct session *s)
+{
+	struct iovec iov = { .iov_base = s->open_payload, .iov_len = s->open_size };
+
+	transport_send(s->transport, WIRE_OPEN, 0, &iov, 1);
+	transport_flush(s->transport);
+	arm(s, atomic_load(&s->worker->daemon->peer_alive) ? GREETING_ALIVE_MS : GREETING_MS);
+}
+
+static int remember_open(struct session *s, const struct frame_open *o)
+{
+	size_t size = 64 + o->name_len + sizeof(uint32_t) * o->credentials.n_groups;
+	struct buf b;
+
+	s->open_payload = malloc(size);
+	if (!s->open_payload)
+		return -ENOMEM;
+	buf_init(&b, s->open_payload, size);
+	frame_put_open(&b, o);
+	s->open_size = b.pos;
+	return b.bad ? -EINVAL : 0;
+}
+
+struct session *session_open(struct worker *w, const struct frame_open *o, enum session_local local,
+			     struct client *client, struct channel *channel, int fd)
+{
+	struct transport *t = transport_dial(w, false);
+	struct session *s = t ? session_new(w, t, &o->id, SESSION_OPENING) : NULL;
+
+	if (!s || remember_open(s, o)) {
+		int error = errno;
+
+		if (!channel)
+			close_keep_errno(fd);
+		if (s)
+			session_end(s);
+		if (t)
+			transport_close(t);
+		errno = error;
+		return NULL;
+	}
+	s->client = client;
+	s->channel = channel ? channel_ref(channel) : NULL;
+	s->local = local;
+	s->fd = fd;
+	conn_init(&s->conn);
+	send_open(s);
+	return s;
+}
+
+void session_client_connected(struct session *s, int fd)
+{
+	s->client = NULL;
+	attach(s, fd);
+	if (s->state == SESSION_RUNNING)
+		session_pump(s);
+}
+
+void session_client_gone(struct session *s)
+{
+	s->client = NULL;
+	session_abort(s, ECANCELED, "the client left");
+}
+
+/* A pooled transport may have died at rest (the peer was restarted): one more try. */
+static bool retry_open(struct session *s)
+{
+	struct transport *t;
+
+	if (s->state != SESSION_OPENING || !s->transport->pooled || s->retried)
+		return false;
+	t = transport_dial(s->worker, true);
+	if (!t)
+		return false;
+	s->retried = true;
+	s->transport->session = NULL;
+	s->transport = t;
+	t->session = s;
+	conn_init(&s->conn);
+	send_open(s);
+	return true;
+}
+
+void session_transport_broken(struct session *s, int error, const char *why)
+{
+	char reason[WIRE_REASON_MAX];
+
+	if (retry_open(s))
+		return;
+	if (s->client) {
+		snprintf(reason, sizeof(reason), "the peer's udsproxyd (%s) is not reachable: %s",
+			 s->worker->daemon->config.peer.text, strerror(error));
+		client_refuse(s->client, ECONNREFUSED, reason);
+		s->client = NULL;
+	} else {
+		log_info("a connection is lost: %s", why);
+	}
+	session_end(s);
+}
+
+/* ---- beginning: the peer dials ------------------------------------------------------------ */
+
+static void answer(struct session *s, int error, const char *reason)
+{
+	struct transport *t = s->transport;
+
+	event_del(&s->timer);
+	send_verdict(t, WIRE_OPENED, error, reason);
+	if (!error)
+		return;
+	session_end(s);
+	t->session = NULL;
+}
+
+static enum session_local local_of(uint8_t socktype)
+{
+	return socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
+}
+
+/* The OPEN is kept for as long as the server's backlog is full. */
+static void attempt_connect(struct session *s)
+{
+	struct connector_result r;
+	struct frame_open o;
+
+	if (frame_get_open(&o, s->open_payload, s->open_size))
+		abort(); /* it was read before */
+	connector_connect(s->worker->daemon, &o, &r);
+	if (r.fd == -EAGAIN && s->connect_tries < CONNECT_TRIES) {
+		arm(s, MIN(CONNECT_FIRST_MS << MIN(s->connect_tries, 6u), CONNECT_LAST_MS));
+		s->connect_tries++;
+		return;
+	}
+	free(s->open_payload);
+	s->open_payload = NULL;
+	if (r.fd < 0) {
+		answer(s, -r.fd, r.reason);
+		return;
+	}
+	s->local = local_of(o.socktype);
+	s->explicit = r.explicit_credentials;
+	s->credentials = r.credentials;
+	answer(s, 0, "");
+	attach(s, r.fd);
+}
+
+static int accept_channel(struct session *s, const struct frame_open *o)
+{
+	struct frame_id id;
+
+	memcpy(id.bytes, o->name, sizeof(id.bytes));
+	set_state(s, SESSION_PARKED);
+	arm(s, PARKED_MS);
+	return fdmap_adopt(s, &id);
+}
+
+int session_accept(struct transport *t, const uint8_t *payload, size_t size)
+{
+	struct frame_open o;
+	struct session *s;
+
+	if (frame_get_open(&o, payload, size))
+		return -EPROTO;
+	s = session_new(t->worker, t, &o.id, SESSION_CONNECTING);
+	if (!s)
+		return -ENOMEM;
+	if (o.target == WIRE_TARGET_CHANNEL)
+		return accept_channel(s, &o);
+	s->open_payload = malloc(size);
+	if (!s->open_payload) {
+		session_abort(s, ENOMEM, "out of memory");
+		return 0;
+	}
+	memcpy(s->open_payload, payload, size);
+	s->open_size = size;
+	attempt_connect(s);
+	return 0;
+}
+
+void session_adopt(struct session *s, int fd, enum session_local local, bool primed)
+{
+	s->local = local;
+	s->primed = primed;
+	answer(s, 0, "");
+	attach(s, fd);
+}
+
+void session_revive(struct session *s)
+{
+	if (s->state != SESSION_RUNNING || !conn_revive(&s->conn))
+		return;
+	s->readable = s->writable = true;
+	session_pump(s);
+}
+
+int session_pass(struct session *s, struct channel *channel)
+{
+	struct passed *p;
+
+	for (p = s->passed; p; p = p->next)
+		if (p->channel == channel)
+			return 0;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->channel = channel_ref(channel);
+	p->next = s->passed;
+	s->passed = p;
+	return 0;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+	struct transport *t = s->transport;
+
+	(void)fd;
+	(void)what;
+	switch (s->state) {
+	case SESSION_OPENING:
+		if (t->greeted && s->connect_tries++ == 0) {
+			arm(s, OPENING_MS);
+			return;
+		}
+		transport_broken(t, ETIMEDOUT, "no answer");
+		return;
+	case SESSION_CONNECTING:
+		attempt_connect(s);
+		if (s->state == SESSION_RUNNING)
+			session_pump(s);
+		return;
+	case SESSION_PARKED:
+		session_abort(s, ETIMEDOUT, "the message with the descriptor did not come");
+		return;
+	case SESSION_OFFERED:
+	case SESSION_RUNNING:
+	case SESSION_ENDED:
+	case SESSION_STATES:
+		return;
+	}
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session.h - one proxied connection: a local descriptor, a transport, and the pure state between
+ *
+ * A session carries a local client's connection (it dialled), a connection to a local server
+ * (it was dialled), or a descriptor that was passed over another session (a channel), on
+ * either side. All are the same once they run.
+ */
+#ifndef SESSION_H
+#define SESSION_H
+
+#include "conn.h"
+#include "fdpass.h"
+#include "transport.h"
+
+struct channel;
+struct client;
+struct passed;
+
+enum session_state {
+	SESSION_OPENING,    /* we sent OPEN; OPENED has not come */
+	SESSION_OFFERED,    /* the far side is connected; our client has not come yet */
+	SESSION_CONNECTING, /* the local server's backlog is full: trying again */
+	SESSION_PARKED,	    /* an OPEN came for a descriptor that is still under way */
+	SESSION_RUNNING,
+	SESSION_ENDED,
+	SESSION_STATES
+};
+
+enum session_local {
+	SESSION_STREAM, /* a byte stream with descriptors and half-close */
+	SESSION_PACKET, /* one frame is one message */
+	SESSION_PIPE,	/* bytes, one way */
+};
+
+struct session {
+	LIST_ENTRY(session) entry;
+	LIST_ENTRY(session) waiting_entry;
+	struct grave grave;
+	struct worker *worker;
+	struct transport *transport;
+	struct conn conn;
+	enum session_state state;
+	enum session_local local;
+	struct frame_id id;
+
+	int fd; /* the local end, -1 before and after; a channel's fd belongs to the channel too */
+	struct event event;
+	struct event timer; /* of OPENING, CONNECTING and PARKED */
+	bool readable;
+	bool writable;
+	bool primed;   /* one byte of ours is at the head of what fd reads: see session_adopt() */
+	bool watched;  /* event is added */
+	bool waiting;  /* for pipes: an ORDER is not fulfilled yet */
+	bool explicit; /* messages carry `credentials` */
+	bool retried;  /* OPEN was sent a second time, on a fresh transport */
+	struct ucred credentials;
+	struct fdset *arriving; /* descriptors of the MSG at hand, until its first byte is sent */
+	unsigned connect_tries;
+
+	struct client *client;	 /* OPENING, OFFERED: who asked */
+	struct channel *channel; /* the passed descriptor that this is */
+	struct passed *passed;	 /* pipes that were passed over this session and are read here */
+	uint8_t *open_payload;	 /* the OPEN that was sent, until OPENED; of a dialled session */
+	size_t open_size;
+};
+
+/* ---- beginning ---- */
+
+/** session_open() - dial: send OPEN @o
+ * @local	what `fd` will be
+ * @client	who asked and is told the outcome, or NULL
+ * @channel	whose descriptor it carries (a reference is taken), or NULL
+ * @fd		the local end, taken also on failure, -1 when it comes later; @channel's own when
+ *		there is one
+ * Return: the session, which ends by itself; NULL and nothing happened. */
+struct session *session_open(struct worker *w, const struct frame_open *o, enum session_local local,
+			     struct client *client, struct channel *channel, int fd);
+/** session_client_connected() - the client came to its one-time address: @fd is its connection,
+ * taken */
+void session_client_connected(struct session *s, int fd);
+/** session_client_gone() - the client left before that */
+void session_client_gone(struct session *s);
+/** session_accept() - an OPEN came in on @t; 0, or a negative errno for a violation */
+int session_accept(struct transport *t, const uint8_t *payload, size_t size);
+/** session_adopt() - give a parked session its local end @fd (taken)
+ * @primed	fd is one end of a socketpair whose other end wrote one byte: left unread until
+ *		there is more, so that a close with the byte unread shows as ECONNRESET over
+ *		there (unix(7)): how a lost link differs from an end */
+void session_adopt(struct session *s, int fd, enum session_local local, bool primed);
+/** session_revive() - its descriptor, which nobody over there held any more, was passed again */
+void session_revive(struct session *s);
+
+/* ---- running ---- */
+
+/** session_pump() - move what can be moved, for a while; the session may have ended after it */
+void session_pump(struct session *s);
+/** session_kick_waiting() - try those of this worker that wait for pipes again */
+void session_kick_waiting(struct worker *w);
+/** session_abort() - end it, telling the peer @error and why */
+void session_abort(struct session *s, int error, const char *why);
+/** session_pass() - remember that @channel, which is read here, was passed over @s */
+int session_pass(struct session *s, struct channel *channel);
+
+/* ---- from transport.c ---- */
+
+void session_transport_broken(struct session *s, int error, const char *why);
+/** session_count_sent() - a frame goes out: count it; Return: its ack */
+uint64_t session_count_sent(struct session *s, uint8_t type, size_t size);
+/** session_passes_on() - is this type of frame passed on before it is complete? */
+bool session_passes_on(const struct session *s, uint8_t type);
+/** session_data_begins(), session_data() - such a frame's header, and bytes of it. Return: bytes
+ * done with, 0 when none can be taken now, or a negative errno. */
+ssize_t session_data_begins(struct session *s, const struct frame_header *h);
+ssize_t session_data(struct session *s, const void *data, size_t len);
+/** session_frame() - any other frame. Return: bytes of it that are done with (less than all: the
+ * rest is data to be passed on), 0 to be given it again later, or a negative errno. */
+ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload);
+
+#endif

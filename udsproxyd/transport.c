@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * The socket is registered once, edge-triggered. An event sets `readable` and `writable`; a
+ * read or write that says EAGAIN clears them. Everything else is done by turns of
+ * session_pump() (or of the control link), which call transport_receive() and
+ * transport_flush() until neither gets anywhere.
+ *
+ * transport_receive() reads into the worker's buffer and feeds from there; only what was not
+ * taken is copied to `in`. While `in` holds bytes, they are fed first, and the socket is read
+ * again only to complete a frame that is incomplete there.
+ */
+#include "transport.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "canon.h"
+#include "link.h"
+#include "session.h"
+#include "util.h"
+
+#define HELLO_SECONDS 10
+#define POOL_MAX 256	  /* transports at rest for each worker; those beyond retire */
+#define POOL_MIN 4	  /* what is kept of them when nothing needs them */
+#define RECEIVE_TURNS 4	  /* reads before others have their turn */
+
+static void on_event(evutil_socket_t fd, short what, void *arg);
+static void on_timer(evutil_socket_t fd, short what, void *arg);
+
+/* ---- life --------------------------------------------------------------------------- */
+
+static void transport_free(struct grave *g)
+{
+	struct transport *t = (struct transport *)((char *)g - offsetof(struct transport, grave));
+
+	fifo_clear(&t->in);
+	fifo_clear(&t->out);
+	free(t);
+}
+
+static struct transport *transport_new(struct worker *w, int fd, bool dialled)
+{
+	static const struct timeval hello_time = { .tv_sec = HELLO_SECONDS };
+	struct transport *t = calloc(1, sizeof(*t));
+
+	if (!t) {
+		close_keep_errno(fd);
+		return NULL;
+	}
+	t->worker = w;
+	t->fd = fd;
+	t->dialled = dialled;
+	t->grave.free = transport_free;
+	event_assign(&t->event, w->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, t);
+	event_assign(&t->timer, w->base, -1, 0, on_timer, t);
+	if (event_add(&t->event, NULL) || event_add(&t->timer, &hello_time)) {
+		event_del(&t->event);
+		close_keep_errno(fd);
+		free(t);
+		return NULL;
+	}
+	LIST_INSERT_HEAD(&w->transports, t, entry);
+	return t;
+}
+
+static void send_hello(struct transport *t, uint16_t role)
+{
+	struct frame_hello hello = {
+		.version = WIRE_VERSION,
+		.role = role,
+		.payload_max = WIRE_PAYLOAD_MAX,
+		.instance = t->worker->daemon->instance,
+	};
+	uint8_t payload[64];
+	struct iovec iov = { .iov_base = payload };
+	struct buf b;
+
+	buf_init(&b, payload, sizeof(payload));
+	frame_put_hello(&b, &hello);
+	iov.iov_len = b.pos;
+	transport_send(t, WIRE_HELLO, 0, &iov, 1);
+}
+
+static void leave_pool(struct transport *t)
+{
+	if (!t->in_pool)
+		return;
+	LIST_REMOVE(t, idle_entry);
+	t->worker->n_idle--;
+	t->worker->least_idle = MIN(t->worker->least_idle, t->worker->n_idle);
+	t->in_pool = false;
+}
+
+static struct transport *dial_new(struct worker *w, uint16_t role)
+{
+	const struct config *c = &w->daemon->config;
+	int fd = addr_connect(&c->peer, &c->addr);
+	struct transport *t;
+
+	if (fd < 0) {
+		errno = -fd;
+		return NULL;
+	}
+	t = transport_new(w, fd, true);
+	if (t)
+		send_hello(t, role);
+	return t;
+}
+
+struct transport *transport_dial(struct worker *w, bool fresh)
+{
+	struct transport *t = LIST_FIRST(&w->idle);
+
+	if (!t || fresh)
+		return dial_new(w, WIRE_ROLE_DATA);
+	leave_pool(t);
+	return t;
+}
+
+struct transport *transport_dial_control(struct worker *w, struct link *link)
+{
+	struct transport *t = dial_new(w, WIRE_ROLE_CONTROL);
+
+	if (t)
+		t->link = link;
+	return t;
+}
+
+void transport_accept(struct worker *w, int fd)
+{
+	const struct config *c = &w->daemon->config;
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+	struct transport *t;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &len) || !addr_same_host(&c->peer, &peer)) {
+		log_warning("refused a connection that does not come from the peer, %s", c->peer.text);
+		close(fd);
+		return;
+	}
+	addr_tune(&c->addr, fd);
+	t = transport_new(w, fd, false);
+	if (!t)
+		return;
+	t->writable = true;
+	send_hello(t, WIRE_ROLE_DATA);
+	transport_flush(t);
+}
+
+/* The accepting side closes first: then no port of ours lingers in TIME_WAIT. */
+static void retire(struct transport *t)
+{
+	leave_pool(t);
+	transport_send(t, WIRE_RETIRE, 0, NULL, 0);
+	transport_flush(t);
+}
+
+void transport_trim_pool(struct worker *w)
+{
+	for (unsigned n = w->least_idle; n > POOL_MIN; n--)
+		retire(LIST_FIRST(&w->idle));
+	w->least_idle = w->n_idle;
+}
+
+void transport_release(struct transport *t)
+{
+	struct worker *w = t->worker;
+
+	t->session = NULL;
+	t->pooled = true;
+	if (!t->dialled || t->fd < 0)
+		return;
+	if (w->n_idle >= POOL_MAX) {
+		retire(t);
+		return;
+	}
+	LIST_INSERT_HEAD(&w->idle, t, idle_entry);
+	w->n_idle++;
+	t->in_pool = true;
+}
+
+void transport_close(struct transport *t)
+{
+	if (t->fd < 0)
+		return;
+	leave_pool(t);
+	event_del(&t->event);
+	event_del(&t->timer);
+	close(t->fd);
+	t->fd = -1;
+	t->session = NULL;
+	t->link = NULL;
+	LIST_REMOVE(t, entry);
+	worker_bury(t->worker, &t->grave);
+}
+
+void transport_broken(struct transport *t, int error, const char *why)
+{
+	struct session *s = t->session;
+	struct link *link = t->link;
+
+	if (t->fd < 0)
+		return;
+	log_debug("transport %d: %s: %s", t->fd, why, strerror(error));
+	if (s)
+		session_transport_broken(s, error, why);
+	else if (link)
+		link_transport_broken(link, t, error, why);
+	transport_close(t);
+}
+
+/* ---- sending ------------------------------------------------------------------------ */
+
+/* Both return what the kernel took, 0 when it takes nothing now. What is wrong with the socket
+ * shows when it is read. */
+static size_t kernel_write(struct transport *t, const struct iovec *iov, int n)
+{
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n };
+	ssize_t sent;
+
+	if (!t->writable)
+		return 0;
+	do
+		sent = sendmsg(t->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (sent < 0 && errno == EINTR);
+	if (sent >= 0)
+		return (size_t)sent;
+	t->writable = false;
+	if (errno != EAGAIN) {
+		/* Its reader learns why; make sure that it is asked. */
+		t->readable = true;
+		event_active(&t->event, EV_READ, 0);
+	}
+	return 0;
+}
+
+static int queue_rest(struct transport *t, const struct iovec *iov, int n, size_t sent)
+{
+	for (int i = 0; i < n; i++) {
+		size_t skip = MIN(sent, iov[i].iov_len);
+
+		if (fifo_add(&t->out, (uint8_t *)iov[i].iov_base + skip, iov[i].iov_len - skip))
+			return -ENOMEM;
+		sent -= skip;
+	}
+	return 0;
+}
+
+void transport_send(struct transport *t, uint8_t type, uint16_t count, const struct iovec *iov, int n)
+{
+	struct frame_header h = { .type = type, .count = count };
+	uint8_t head[WIRE_HEADER];
+	struct iovec all[4] = { { .iov_base = head, .iov_len = sizeof(head) } };
+	size_t sent = 0;
+
+	if (t->fd < 0)
+		return;
+	for (int i = 0; i < n; i++) {
+		all[i + 1] = iov[i];
+		h.length += (uint32_t)iov[i].iov_len;
+	}
+	if (t->session)
+		h.ack = session_count_sent(t->session, type, WIRE_HEADER + h.length);
+	frame_put_header(head, &h);
+	/* Control frames wait for company: whoever causes them flushes at the end of the turn. */
+	if (type == WIRE_DATA && !fifo_len(&t->out))
+		sent = kernel_write(t, all, n + 1);
+	if (queue_rest(t, all, n + 1, sent))
+		transport_broken(t, ENOMEM, "cannot queue");
+}
+
+bool transport_flush(struct transport *t)
+{
+	struct iovec iov = { .iov_base = fifo_peek(&t->out), .iov_len = fifo_len(&t->out) };
+	size_t sent;
+
+	if (t->fd < 0 || !iov.iov_len)
+		return false;
+	sent = kernel_write(t, &iov, 1);
+	fifo_skip(&t->out, sent);
+	return sent > 0;
+}
+
+bool transport_congested(const struct transport *t)
+{
+	return fifo_len(&t->out) > 0;
+}
+
+/* ---- receiving ---------------------------------------------------------------------- */
+
+static int handle_hello(struct transport *t, const struct frame_header *h, const uint8_t *payload)
+{
+	struct frame_hello hello;
+
+	if (h->type != WIRE_HELLO || frame_get_hello(&hello, payload, h->length)) {
+		log_warning("%s speaks another protocol", t->worker->daemon->config.peer.text);
+		return -EPROTO;
+	}
+	if (hello.version != WIRE_VERSION) {
+		log_error("%s runs protocol version %u, this udsproxyd %u: install the same on both sides",
+			  t->worker->daemon->config.peer.text, hello.version, WIRE_VERSION);
+		return -EPROTONOSUPPORT;
+	}
+	t->greeted = true;
+	t->peer_instance = hello.instance;
+	event_del(&t->timer);
+	if (t->link)
+		link_greeted(t->link, t);
+	else if (!t->dialled && hello.role == WIRE_ROLE_CONTROL)
+		link_accepted(t);
+	return 0;
+}
+
+/* A frame on a data transport that carries nothing. */
+static int handle_idle(struct transport *t, const struct frame_header *h, const uint8_t *payload)
+{
+	if (t->dialled)
+		return -EPROTO;
+	switch (h->type) {
+	case WIRE_OPEN:
+		return session_accept(t, payload, h->length);
+	case WIRE_RETIRE:
+		transport_close(t);
+		return 0;
+	}
+	return -EPROTO;
+}
+
+/*
+ * One frame that is there as a whole. Return: bytes of it that are done with, 0 when it cannot be
+ * taken yet, or a negative errno.
+ */
+static ssize_t handle_frame(struct transport *t, const struct frame_header *h, const uint8_t *payload)
+{
+	int err;
+
+	if (t->greeted && t->session)
+		return session_frame(t->session, h, payload);
+	if (!t->greeted)
+		err = handle_hello(t, h, payload);
+	else if (t->link)
+		err = link_frame(t->link, t, h, payload);
+	else
+		err = handle_idle(t, h, payload);
+	return err ? err : (ssize_t)(WIRE_HEADER + h->length);
+}
+
+/* The frame at the head of @data, or the piece of it that can be passed on: as handle_frame(). */
+static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
+{
+	struct frame_header h;
+	ssize_t n;
+
+	if (t->data_left) {
+		n = session_data(t->session, data, MIN(len, t->data_left));
+		if (n > 0)
+			t->data_left -= (uint32_t)n;
+		return n;
+	}
+	t->wanted = WIRE_HEADER;
+	if (len < t->wanted)
+		return 0;
+	if (frame_get_header(&h, data))
+		return -EPROTO;
+	if (t->session && session_passes_on(t->session, h.type)) {
+		n = session_data_begins(t->session, &h);
+		t->data_left = n < 0 ? 0 : h.length;
+		return n;
+	}
+	t->wanted = WIRE_HEADER + h.length;
+	if (len < t->wanted)
+		return 0;
+	t->wanted = 0;
+	n = handle_frame(t, &h, data + WIRE_HEADER);
+	/* Of a MSG the first bytes went with the descriptors; the others are like DATA. */
+	if (n > 0 && t->fd >= 0)
+		t->data_left = (uint32_t)(WIRE_HEADER + h.length - (size_t)n);
+	return n;
+}
+
+/* Hand out what can be: Return: bytes done with, or a negative errno. */
+static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
+{
+	size_t used = 0;
+
+	t->wanted = 0;
+	while (used < len && t->fd >= 0) {
+		ssize_t n = feed_one(t, data + used, len - used);
+
+		if (n < 0)
+			return n;
+		if (!n)
+			break;
+		used += (size_t)n;
+	}
+	return (ssize_t)used;
+}
+
+/* Read at most @len bytes. Return: how many; 0 nothing now; negative errno, -EPIPE for the end. */
+static ssize_t kernel_read(struct transport *t, void *to, size_t len)
+{
+	ssize_t n;
+
+	if (!t->readable)
+		return 0;
+	do
+		n = recv(t->fd, to, len, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN) {
+		t->readable = false;
+		return 0;
+	}
+	return n < 0 ? -errno : n ? n : -EPIPE;
+}
+
+/* One turn: Return: bytes done with or read, 0 when it got nowhere, or a negative errno. */
+static ssize_t receive_turn(struct transport *t)
+{
+	struct worker *w = t->worker;
+	ssize_t n, used;
+	uint8_t *room;
+
+	if (fifo_len(&t->in)) {
+		used = feed(t, fifo_peek(&t->in), fifo_len(&t->in));
+		if (used > 0)
+			fifo_skip(&t->in, (size_t)used);
+		if (used || t->fd < 0 || t->wanted <= fifo_len(&t->in))
+			return used;
+		room = fifo_reserve(&t->in, t->wanted - fifo_len(&t->in));
+		if (!room)
+			return -ENOMEM;
+		n = kernel_read(t, room, t->wanted - fifo_len(&t->in));
+		if (n > 0)
+			fifo_commit(&t->in, (size_t)n);
+		return n;
+	}
+	n = kernel_read(t, w->inbound, sizeof(w->inbound));
+	if (n <= 0)
+		return n;
+	used = feed(t, w->inbound, (size_t)n);
+	if (used < 0)
+		return used;
+	if (t->fd >= 0 && fifo_add(&t->in, w->inbound + used, (size_t)(n - used)))
+		return -ENOMEM;
+	return n;
+}
+
+bool transport_receive(struct transport *t)
+{
+	bool any = false;
+
+	if (t->feeding) /* a handler's pump: the loop below goes on with it */
+		return false;
+	t->feeding = true;
+	for (int turn = 0; turn < RECEIVE_TURNS && t->fd >= 0; turn++) {
+		ssize_t n = receive_turn(t);
+
+		if (n < 0 && t->fd >= 0) {
+			transport_broken(t, n == -EPIPE ? ECONNRESET : (int)-n,
+					 n == -EPIPE  ? "the peer closed it"
+					 : n == -EPROTO ? "the peer broke the protocol"
+							: "broken");
+		}
+		if (n <= 0)
+			break;
+		any = true;
+	}
+	t->feeding = false;
+	return any;
+}
+
+/* ---- events ------------------------------------------------------------------------- */
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct transport *t = arg;
+
+	(void)fd;
+	t->readable |= what & EV_READ;
+	t->writable |= what & EV_WRITE;
+	if (t->session) {
+		session_pump(t->session);
+		return;
+	}
+	/* More than its turns are worth: go on at once, after the others. */
+	if (transport_receive(t) && t->fd >= 0)
+		event_active(&t->event, 0, 0);
+	if (t->session)
+		session_pump(t->session);
+	else
+		transport_flush(t);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	transport_broken(arg, ETIMEDOUT, "no greeting came");
+}

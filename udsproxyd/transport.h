@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transport.h - one TCP or vsock connection to the peer, and the pool of those at rest
+ *
+ * A transport carries one proxied connection at a time (its session), or is the control
+ * link. Bytes come in as frames (frame.h), which go to whoever it carries. Bytes that the
+ * receiver cannot take yet stay in `in`, and nothing more is read: so the kernel's flow control
+ * reaches the sender. `out` holds what the kernel did not take; its owner adds no data while
+ * it holds any. Both are bounded by one frame and a few control frames.
+ */
+#ifndef TRANSPORT_H
+#define TRANSPORT_H
+
+#include <sys/uio.h>
+
+#include "fifo.h"
+#include "worker.h"
+
+struct link;
+struct session;
+
+struct transport {
+	LIST_ENTRY(transport) entry;
+	LIST_ENTRY(transport) idle_entry;
+	struct grave grave;
+	struct worker *worker;
+	int fd; /* -1: closed, about to be freed */
+	struct event event;
+	struct event timer; /* a HELLO that does not come */
+	bool readable;
+	bool writable;
+	bool dialled;	/* by us: we may send OPEN on it */
+	bool greeted;	/* HELLO received */
+	bool pooled;	/* carried a connection before */
+	bool in_pool;
+	bool feeding; /* its frames are being handed out */
+	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
+	size_t wanted;	    /* bytes that the frame at the head of `in` has in all; 0: not known */
+	struct frame_id peer_instance;
+	struct session *session; /* whom it carries, or */
+	struct link *link;	 /* the control link it is */
+	struct fifo in, out;
+};
+
+/** transport_dial() - a transport of ours to the peer: a pooled one, or one that is being
+ * connected. @fresh: not a pooled one. NULL with errno. */
+struct transport *transport_dial(struct worker *w, bool fresh);
+/** transport_dial_control() - the same for the control link */
+struct transport *transport_dial_control(struct worker *w, struct link *link);
+/** transport_accept() - take the accepted socket @fd, from the peer's host */
+void transport_accept(struct worker *w, int fd);
+/** transport_trim_pool() - let go of what the pool has not needed since the last call */
+void transport_trim_pool(struct worker *w);
+/** transport_release() - its connection has ended in order: back to the pool, or await OPEN */
+void transport_release(struct transport *t);
+/** transport_close() - close it; whom it carries is told nothing */
+void transport_close(struct transport *t);
+/** transport_broken() - close it because of @error (errno); whom it carries is told */
+void transport_broken(struct transport *t, int error, const char *why);
+
+/**
+ * transport_send() - queue a frame, or send it when the kernel takes it
+ * @count	the header's
+ * @iov, @n	the payload, at most 3 pieces, WIRE_PAYLOAD_MAX bytes in all
+ * A failure shows as transport_broken() at the next turn, never here.
+ */
+void transport_send(struct transport *t, uint8_t type, uint16_t count, const struct iovec *iov, int n);
+/** transport_flush() - give the kernel what is queued; true when some went */
+bool transport_flush(struct transport *t);
+/** transport_congested() - has the kernel not taken all yet? */
+bool transport_congested(const struct transport *t);
+/** transport_receive() - hand frames out as long as they are taken; true when some were */
+bool transport_receive(struct transport *t);
+
+#endif

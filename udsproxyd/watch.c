@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "canon.h"
+#include "link.h"
+#include "peercred.h"
+#include "session.h"
+#include "util.h"
+
+#define PROBE_SECONDS 1
+#define TWIN_BACKLOG 4096 /* the kernel lowers it to net.core.somaxconn */
+
+struct watch {
+	struct grave grave;
+	struct worker *worker;
+	struct channel *channel;
+	struct event event; /* of the original: connections; of a twin: the probe's timer */
+	char dir[108];	    /* of a twin */
+};
+
+static void watch_free(struct grave *g)
+{
+	free((struct watch *)((char *)g - offsetof(struct watch, grave)));
+}
+
+static void watch_end(struct watch *watch)
+{
+	struct channel *c = watch->channel;
+	char path[128];
+
+	event_del(&watch->event);
+	if (watch->dir[0]) {
+		snprintf(path, sizeof(path), "%s/socket", watch->dir);
+		unlink(path); /* most likely gone: its owner removes it */
+		rmdir(watch->dir);
+	}
+	pthread_mutex_lock(&c->lock);
+	c->watch = NULL;
+	pthread_mutex_unlock(&c->lock);
+	channel_end(watch->worker->daemon->channels, c, watch->worker->daemon);
+	channel_unref(c);
+	worker_bury(watch->worker, &watch->grave);
+}
+
+static struct watch *watch_new(struct worker *w, struct channel *c)
+{
+	struct watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return NULL;
+	watch->grave.free = watch_free;
+	watch->worker = w;
+	watch->channel = channel_ref(c);
+	pthread_mutex_lock(&c->lock);
+	c->watch = watch;
+	pthread_mutex_unlock(&c->lock);
+	return watch;
+}
+
+/* ---- the original ------------------------------------------------------------------------ */
+
+static void on_connection(evutil_socket_t listening, short what, void *arg)
+{
+	struct watch *watch = arg;
+	struct channel *c = watch->channel;
+	struct frame_open o = {
+		.target = WIRE_TARGET_LISTENER,
+		.socktype = c->socktype,
+		.name = (const char *)c->id.bytes,
+		.name_len = sizeof(c->id.bytes),
+	};
+	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)what;
+	if (fd < 0)
+		return;
+	if (peercred_get(fd, &o.credentials)) {
+		close(fd);
+		return;
+	}
+	worker_random_id(&o.id);
+	if (!session_open(watch->worker, &o,
+			  c->socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET, NULL, NULL, fd))
+		log_warning("a connection to a passed listening socket is lost: %m");
+}
+
+int watch_original(struct worker *w, struct channel *c)
+{
+	struct watch *watch = watch_new(w, c);
+	int flags = fcntl(c->fd, F_GETFL);
+
+	if (!watch)
+		return -ENOMEM;
+	/* The flag is the socket's, not ours alone (documented): but two processes may accept
+	 * here, and the one that comes too late must not hang. */
+	if (flags >= 0 && !(flags & O_NONBLOCK))
+		fcntl(c->fd, F_SETFL, flags | O_NONBLOCK);
+	event_assign(&watch->event, w->base, c->fd, EV_READ | EV_PERSIST, on_connection, watch);
+	if (event_add(&watch->event, NULL)) {
+		watch_end(watch);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void end_posted(struct worker *w, void *arg)
+{
+	struct channel *c = arg;
+
+	(void)w;
+	if (c->watch)
+		watch_end(c->watch);
+	channel_unref(c);
+}
+
+void watch_gone(struct channel *c)
+{
+	struct worker *w;
+
+	pthread_mutex_lock(&c->lock);
+	w = c->watch ? c->watch->worker : NULL;
+	pthread_mutex_unlock(&c->lock);
+	if (w && worker_post(w, end_posted, channel_ref(c)))
+		channel_unref(c);
+}
+
+/* ---- the twin ---------------------------------------------------------------------------- */
+
+static bool is_listened_on(int path_fd)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d", path_fd);
+	return fd < 0 || !connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || errno != ECONNREFUSED;
+}
+
+static void on_probe(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval again = { .tv_sec = PROBE_SECONDS };
+	struct watch *watch = arg;
+
+	(void)fd;
+	(void)what;
+	if (is_listened_on(watch->channel->fd)) {
+		event_add(&watch->event, &again);
+		return;
+	}
+	log_debug("nobody listens on a twin any more");
+	link_send_gone(watch->worker->daemon, &watch->channel->id);
+	watch_end(watch);
+}
+
+/* A directory of its own, so that nobody but the two daemons finds the name. */
+static int bind_twin(struct watch *watch, int fd)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	const char *runtime = watch->worker->daemon->config.runtime_dir;
+
+	snprintf(watch->dir, sizeof(watch->dir), "%.60s/twins/XXXXXX", runtime);
+	if (!mkdtemp(watch->dir)) {
+		watch->dir[0] = '\0';
+		return -errno;
+	}
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%.90s/socket", watch->dir);
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || listen(fd, TWIN_BACKLOG))
+		return -errno;
+	watch->channel->fd = open(sa.sun_path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+	return watch->channel->fd < 0 ? -errno : 0;
+}
+
+int watch_make_twin(struct worker *w, struct channel *c)
+{
+	static const struct timeval first = { .tv_sec = PROBE_SECONDS };
+	_cleanup_close_ int fd = socket(AF_UNIX, local_socktype(c->socktype) | SOCK_CLOEXEC, 0);
+	struct watch *watch;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	watch = watch_new(w, c);
+	if (!watch)
+		return -ENOMEM;
+	event_assign(&watch->event, w->base, -1, 0, on_probe, watch);
+	err = bind_twin(watch, fd);
+	if (err) {
+		watch_end(watch);
+		return err;
+	}
+	event_add(&watch->event, &first);
+	return take_fd(&fd);
+}
+
+int watch_twin(struct daemon *d, const struct frame_id *id)
+{
+	struct channel *c = channel_by_id(d->channels, id);
+	int fd = -1;
+
+	if (c && c->kind == WIRE_FD_LISTENER && !c->ours) {
+		pthread_mutex_lock(&c->lock);
+		fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
+		pthread_mutex_unlock(&c->lock);
+	}
+	if (c)
+		channel_unref(c);
+	return fd < 0 ? -EAGAIN : fd;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.h - a thread with its event loop, and what all of them share
+ *
+ * A connection lives on one worker from its first event to its last; nothing of it is
+ * touched from elsewhere but by worker_post(). What is shared between workers is in struct
+ * daemon and in the channel table (channel.h), each with its lock.
+ *
+ * Handlers only mark what has ended (worker_bury()); it is freed when the event is over, so
+ * nothing that a handler still holds can vanish under it.
+ */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "config.h"
+#include "frame.h"
+#include "wire.h"
+
+/* One read from a local socket, and so one DATA frame at most. */
+#define WORKER_READ_MAX 131072u
+_Static_assert(WORKER_READ_MAX <= WIRE_PAYLOAD_MAX, "a frame holds what is read at once");
+
+struct rules;
+struct channel_table;
+struct link;
+struct worker;
+struct session;
+struct transport;
+
+struct daemon {
+	struct config config;
+	struct frame_id instance; /* of this run of this daemon */
+	struct worker *workers;
+	struct channel_table *channels;
+	struct link *link; /* worker 0's */
+
+	pthread_mutex_t rules_lock;
+	struct rules *connect_rules; /* what local clients may reach on the peer */
+	struct rules *accept_rules;  /* what the peer's clients may reach here */
+
+	atomic_bool peer_alive; /* the control link's opinion */
+	int requests_fd;	/* listening sockets that every worker accepts on */
+	int transports_fd;
+	int once_dir_fd; /* directory of one-time sockets and twins */
+};
+
+/* Something to be freed when the current event is over. */
+struct grave {
+	SLIST_ENTRY(grave) next;
+	void (*free)(struct grave *);
+};
+
+struct post;
+
+struct worker {
+	struct daemon *daemon;
+	struct event_base *base;
+	pthread_t thread;
+	int number;
+
+	struct event reap_event;
+	SLIST_HEAD(, grave) graves;
+
+	pthread_mutex_t posts_lock;
+	STAILQ_HEAD(, post) posts;
+	struct event posts_event; /* of an eventfd */
+
+	LIST_HEAD(, session) sessions;
+	LIST_HEAD(, session) waiting; /* for a pipe to deliver what an ORDER names */
+	LIST_HEAD(, transport) transports;
+	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
+	unsigned n_idle;
+	unsigned least_idle; /* since the pool was last trimmed */
+	struct event trim_event;
+
+	/* Where an event's bytes pass through, towards the transport and from it; what is left
+	 * of them after the event is in a fifo. */
+	uint8_t outbound[WORKER_READ_MAX];
+	uint8_t inbound[WIRE_HEADER + WIRE_PAYLOAD_MAX];
+};
+
+/** workers_init() - as many as the config says, not running yet; exits on failure */
+void workers_init(struct daemon *d);
+/** worker_run() - the loop; returns after worker_stop() */
+void worker_run(struct worker *w);
+/** workers_stop() - make every worker's loop end soon; from any thread */
+void workers_stop(struct daemon *d);
+/** workers_free() - after their loops have ended */
+void workers_free(struct daemon *d);
+/** worker_post() - call @fn(@w, @arg) on @w's thread, soon; @fn owns @arg. From any thread.
+ * Return: 0 or -ENOMEM. */
+int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
+/** worker_bury() - call @g->free(@g) when the current event is over */
+void worker_bury(struct worker *w, struct grave *g);
+/** worker_random_id() - 128 random bits */
+void worker_random_id(struct frame_id *id);
+
+#endif
