@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * route.h - which failed connects are taken to udsproxyd, and what its answer means
+ *
+ * Pure: looks at what it is given, does nothing, keeps nothing.
+ */
+#ifndef ROUTE_H
+#define ROUTE_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+enum route {
+	ROUTE_LIBC,  /* the local result stands */
+	ROUTE_PROXY, /* ask udsproxyd whether the peer has such a socket */
+};
+
+/**
+ * route_connect() - what to do after the local connect to @to failed with errno @error
+ * @to, @len	what the program passed to connect(2); never read beyond @len
+ * @runtime	udsproxyd's directory: its own sockets are never looked for on the peer
+ */
+enum route route_connect(const struct sockaddr *to, socklen_t len, int error, const char *runtime);
+
+/**
+ * route_is_own() - does @name, of @len bytes, name a socket below @runtime?
+ * True for the peer name (getpeername(2)) of every descriptor that the proxy connected.
+ */
+bool route_is_own(const struct sockaddr *name, socklen_t len, const char *runtime);
+
+/**
+ * route_errno() - the errno that the program sees after udsproxyd failed
+ * @local	the local connect's
+ * @answer	proxyclient_connect()'s, as a positive number
+ *
+ * The peer's own answer is passed on. When there is none (the path is on no list, no udsproxyd)
+ * the program sees what it would see without the proxy: @local.
+ */
+int route_errno(int local, int answer);
+
+#endif
