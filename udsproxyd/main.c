@@ -134,7 +134,9 @@ int main(int argc, char **argv)
 	lock = runtime_open(d->config.runtime_dir);
 	if (daemon_load_rules(d, reason, sizeof(reason)))
 		die("%s", reason);
-	if (d->config.test_mode && !addr_is_vsock(&d->config.addr))
+	if (addr_is_vsock(&d->config.addr))
+		log_warning("a CID names a machine, not a user: whoever is root there is the peer");
+	else
 		log_warning("test mode: plain TCP on %s, nobody is authenticated", d->config.addr.text);
 	d->transports_fd = listen_for_peer(d);
 	d->requests_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_SOCKET, 0666);

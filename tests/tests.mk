@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# How the tests are built and run. All print TAP, and prove(1) runs them (scripts/run-tests):
+#
+#	tests/unit/test_*.c    one part of the code, in-process (libcheck)
+#	tests/wire/            a second implementation of docs/PROTOCOL.md against the real programs
+#	tests/behaviour/       the real programs, named by what must hold
+#	tests/e2e/             libvirt and virtual machines, a HOST and a DPU
+#	tests/long/            what takes longer than `make check` may
+#
+# Tests find what they test in the environment: BIN, LIB, LIBEXEC (directories), and STAGE, a tree
+# made by `make install`.
+
+# ---- unit tests -------------------------------------------------------------------------
+# They link with everything but the mains; the linker takes from an archive what a test needs.
+# The shim is not in it: it would replace the tests' own connect(2).
+MAINS := udsproxyd/main rexec/rexec rexec/rexec_server rexec/qemu/rexec_qemu qtcfg/qtcfg libudsproxy/shim
+TESTABLE := $(filter-out $(MAINS),$(patsubst %.c,%,\
+	$(wildcard common/*.c udsproxyd/*.c rexec/*.c rexec/*/*.c qtcfg/*.c libudsproxy/*.c)))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+
+$(B)/libtest.a: $(call objects,$(TESTABLE))
+	@rm -f $@
+	$(call say,AR,$@)$(AR) rcsP $@ $^ # P: udsproxyd/session.o and rexec/session.o are two
+
+# A header whose name two programs use is included as "udsproxyd/session.h".
+$(B)/obj/tests/%.o: ALL_CPPFLAGS += -I. -Iudsproxyd -Irexec -Irexec/qemu -Iqtcfg -Ilibudsproxy
+$(B)/tests/%: $(B)/obj/tests/unit/%.o $(B)/libtest.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ $$(pkg-config --libs check) $(EVENT_LIBS) -lsystemd -linih -ljson-c $(LIBS)
+.SECONDARY: $(patsubst $(B)/tests/%,$(B)/obj/tests/unit/%.o,$(UNIT_TESTS))
+
+# ---- running them -----------------------------------------------------------------------
+executables = $(sort $(shell find $(1) -maxdepth 1 -type f -perm -u+x 2>/dev/null))
+TESTS_unit = $(UNIT_TESTS)
+TESTS_shim = $(wildcard scripts/check-symbols.sh)
+TESTS_wire = $(call executables,tests/wire)
+TESTS_behaviour = $(call executables,tests/behaviour)
+TESTS_e2e = $(wildcard tests/e2e/vm.sh tests/e2e/chroot.sh)
+TESTS_long = $(call executables,tests/long)
+
+# The shim lives in programs that know nothing of sanitizers: it is never a sanitizers' build.
+SHIM_B ?= $(B)
+
+# The product as `make install` makes it, for those tests that run it in a place of its own.
+.PHONY: programs stage run-tests
+programs: $(PROGRAMS) $(SHIM_B)/lib/libudsproxy.so
+stage: programs
+	@rm -rf $(B)/stage
+	@$(MAKE) --no-print-directory -s install FROM=$(B) DESTDIR=$(abspath $(B))/stage
+
+# run-tests KINDS="unit wire ...": of this FLAVOUR; made by the targets below.
+run-tests: $(if $(filter-out unit,$(KINDS)),programs) $(if $(filter unit,$(KINDS)),$(UNIT_TESTS)) \
+		$(if $(filter e2e long demo,$(KINDS)),stage)
+	@BIN=$(abspath $(B))/bin LIBEXEC=$(abspath $(B))/libexec LIB=$(abspath $(SHIM_B))/lib \
+	STAGE=$(abspath $(B))/stage FLAVOUR=$(FLAVOUR) $(TESTS_WRAPPER) \
+		scripts/run-tests $(B)/results $(foreach kind,$(KINDS),$(TESTS_$(kind)))
+
+run = +@$(MAKE) --no-print-directory FLAVOUR=$(1) KINDS="$(2)" run-tests
+# Sanitizers' builds need their own directory and the plain shim of another.
+run_sanitized = +@$(MAKE) --no-print-directory FLAVOUR=testmode B=build/testmode programs && \
+	$(MAKE) --no-print-directory FLAVOUR=$(1) B=build/$(1) SHIM_B=build/testmode \
+		KINDS="unit wire behaviour" run-tests
+
+.PHONY: deps check check-unit check-behaviour check-long e2e demo asan tsan
+deps: ## install the packages that building and testing need (apt, as root)
+	@scripts/install-deps build test
+check: deps ## every test but the long ones; from a fresh clone on a bare Debian
+	$(call run,testmode,unit shim wire behaviour e2e)
+check-unit: ## the unit tests alone: seconds
+	$(call run,testmode,unit)
+check-behaviour: ## the tests that run the real programs, without virtual machines
+	$(call run,testmode,shim wire behaviour)
+e2e: deps ## libvirt and virtual machines, directly and in the chroot (as root)
+	$(call run,testmode,e2e)
+check-long: deps ## what takes longer than `make check` may
+	$(call run,testmode,long)
+demo: deps ## a HOST and a DPU on this machine, and a virtual machine (as root; KEEP=1 leaves them up)
+	+@$(MAKE) --no-print-directory FLAVOUR=testmode stage
+	@STAGE=$(abspath $(if $(filter command line,$(origin B)),$(B),build/testmode))/stage tests/e2e/demo
+asan: ## unit, wire and behaviour tests with AddressSanitizer, LeakSanitizer, UBSan
+	$(call run_sanitized,asan)
+# ThreadSanitizer of GCC 12 does not know the addresses that newer kernels choose at random.
+tsan: ## the same with ThreadSanitizer
+	$(call run_sanitized,tsan) TESTS_WRAPPER="setarch --addr-no-randomize"
