@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * outputs.h - output pipes that survive their reader's link
+ *
+ * Between the program and each output pipe that the client passed stands a pipe of the keeper's:
+ * while no client is attached, what the program writes is held, the last OUTPUTS_HOLD bytes of it.
+ */
+#ifndef OUTPUTS_H
+#define OUTPUTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "fdpass.h"
+#include "flow.h"
+#include "loop.h"
+
+#define OUTPUTS_HOLD 262144u
+/* A reader that is gone is known from a link that is gone by the link's being told of by then. */
+#define OUTPUTS_ORPHAN_MS 3000
+
+struct output {
+	struct flow flow;
+	int program; /* the program's end, ours until outputs_start() */
+	int from, to;
+	struct loop_timer orphan;
+};
+
+/* Zero-initialised: none. Must stay where it is. */
+struct outputs {
+	struct loop *loop;
+	size_t n;
+	struct output *list;
+};
+
+/** outputs_init() - room for @max outputs; 0 or -ENOMEM */
+int outputs_init(struct outputs *o, struct loop *l, size_t max);
+/** outputs_add() - stand before @to (taken); Return: the end that the program is to have (borrowed),
+ * or -errno */
+int outputs_add(struct outputs *o, int to);
+/** outputs_start() - the program has its ends: forget ours, and carry */
+void outputs_start(struct outputs *o);
+/** outputs_drain() - has all that the program wrote until now been delivered, or lost its reader? */
+bool outputs_drain(struct outputs *o);
+/** outputs_detach() - there is no client: hold */
+void outputs_detach(struct outputs *o);
+/** outputs_attach() - deliver to the @fds from @first on (taken), what was held first; false when
+ * their number is wrong */
+bool outputs_attach(struct outputs *o, struct fdset *fds, int first);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * standin.h - the process that is QEMU for libvirt: its pid, its monitor, its end
+ */
+#ifndef STANDIN_H
+#define STANDIN_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "argv.h"
+#include "outlet.h"
+#include "cross.h"
+#include "given.h"
+#include "loop.h"
+#include "qmp.h"
+#include "session.h"
+#include "shadow.h"
+#include "terminal.h"
+
+/* Embedded in main()'s frame; its parts know its address. */
+struct standin {
+	const struct argv_plan *plan;
+	struct given *given;
+	struct session *session;
+
+	struct loop loop;
+	struct crossing crossing;
+	struct outlets outlets;
+	struct shadows shadows;
+	struct terminals terminals;
+	struct qmp_names names;
+
+	struct loop_io on_session, on_signal;
+	struct loop_timer attach, tick;
+	unsigned int attach_ms;
+	sigset_t signals; /* that are passed on */
+	sigset_t unsent;  /* that came while the link was lost */
+	int signal_fd;
+
+	bool leave;	  /* QEMU daemonized: leave a process behind and exit */
+	bool stays;	  /* that process is us */
+	bool over;	  /* QEMU has ended */
+	int status;	  /* wait(2)'s; or, without `known`, an exit status of ours */
+	bool known;
+	uint64_t deadline; /* of what is to be delivered before we leave */
+};
+
+/** standin_init() - everything is borrowed. @local: QEMU runs on this machine */
+void standin_init(struct standin *s, const struct argv_plan *plan, struct given *given, bool local);
+
+/**
+ * standin_run() - be QEMU until it ends
+ * @session	started (SESSION_STARTED came); taken
+ * Return: never. Exits with QEMU's status or dies of its signal; of a QEMU that daemonizes, a
+ * child goes on to the end of QEMU.
+ */
+void standin_run(struct standin *s, struct session *session) __attribute__((noreturn));
+
+/** standin_fail() - undo what was made at paths and exit with @status */
+void standin_fail(struct standin *s, int status) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.h - what rexec and a program's keeper say to each other
+ *
+ * A SOCK_STREAM connection carries frames: u32 length of the payload, u8 type, payload; all
+ * numbers big-endian. The first frame says what the connection is for:
+ *
+ *	EXEC	on rexec.sock: run a program. With its first byte come descriptors: the life line,
+ *		then those that the program is passed. STARTED or REFUSED answers, then SIGNAL,
+ *		AFFINITY and DONE one way, EXITED and GONE the other.
+ *	ATTACH	on sessions/ID/keeper.sock: be the client of this program from now on. With its first
+ *		byte come a new life line and the output pipes, in the order of their first EXEC.
+ *		STARTED or REFUSED answers, CONFIRM follows (until then the end of the new life line
+ *		means nothing), and what was not acknowledged by DONE comes again.
+ *	TTY	on keeper.sock: RESULT answers, and after errno 0 the connection is the terminal.
+ *
+ * The life line is one end of a socketpair(2) on which nothing is ever written. Its end of file
+ * means that the client ended; ECONNRESET (which udsproxyd sees to) that the link was lost.
+ *
+ * A text is a u32 length and so many bytes, the last of which, and no other, is NUL. Signals and
+ * errno are the numbers of canon.h. Pure: bytes in, structs out; bounded before allocation.
+ */
+#ifndef REQUEST_H
+#define REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "buf.h"
+
+#define REQUEST_MAGIC 0x52455843u /* "REXC" */
+#define REQUEST_VERSION 1
+#define REQUEST_HEADER 5u
+#define REQUEST_EXEC_MAX 4194304u /* payload of EXEC */
+#define REQUEST_SMALL_MAX 8192u	  /* payload of everything else */
+#define REQUEST_FDS_MAX 1024u	  /* entries of the descriptor table */
+#define REQUEST_FILES_MAX 64u
+#define REQUEST_NAME_MAX 64u	   /* of a file, with its NUL */
+#define REQUEST_NUMBER_MAX 65535u  /* the highest descriptor number */
+#define REQUEST_CPUS_MAX 1024u	   /* bytes of a CPU set */
+#define REQUEST_REASON_MAX 512u
+#define REQUEST_ID_SIZE 33u /* 32 hexadecimal digits and NUL */
+
+#define REXEC_RUNTIME_DIR "/run/rexec"
+#define REXEC_SOCKET "rexec.sock"
+#define REXEC_SESSIONS "sessions"
+#define REXEC_KEEPER_SOCKET "keeper.sock"
+#define REXEC_TWIN_FORMAT "fd%d.sock"
+#define REXEC_DIR_MARK "@DIR@"
+
+enum request_type {
+	REQUEST_EXEC = 1,
+	REQUEST_ATTACH = 2, /* u32 magic, u16 version, u16 flags, u16 descriptors that come along */
+	REQUEST_TTY = 3,    /* text path */
+	REQUEST_SIGNAL = 4, /* u8 signal, u8 to the process group */
+	REQUEST_AFFINITY = 5, /* u32 thread, the rest: CPU n is bit n % 8 of byte n / 8 */
+	REQUEST_DONE = 6,     /* EXITED without survivors, or GONE, has arrived */
+	REQUEST_CONFIRM = 7,  /* the answer to ATTACH has arrived */
+	REQUEST_STARTED = 16, /* u32 pid */
+	REQUEST_REFUSED = 17, /* u8 exit status, text reason */
+	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors */
+	REQUEST_GONE = 19,
+	REQUEST_RESULT = 20, /* u16 errno, text reason */
+};
+
+enum request_flags {
+	REQUEST_KEEP = 1,	/* a lost link does not end the program */
+	REQUEST_EXPAND_DIR = 2, /* REXEC_DIR_MARK in arguments becomes the session's directory */
+	REQUEST_PROXIED = 4,	/* the other end of the connection is a udsproxyd, not the client */
+};
+
+enum request_fd_kind {
+	REQUEST_FD_PASS = 1,	 /* u16 index among the passed descriptors, the life line being 0 */
+	REQUEST_FD_OUTPUT = 2,	 /* the same; the write end of a pipe that ATTACH passes anew */
+	REQUEST_FD_LISTENER = 3, /* u16 canonical socket type: a listening twin */
+};
+
+struct request_fd {
+	uint32_t number; /* in the program */
+	uint8_t kind;
+	uint16_t value;
+};
+
+/* Resources that cross, in the wire's order; the local numbers differ between CPUs. */
+#define REQUEST_LIMITS 14
+
+struct request_limit {
+	uint64_t soft, hard; /* UINT64_MAX: unlimited */
+};
+
+/** request_limit_resource() - RLIMIT_... of this machine for the wire's limit @i */
+int request_limit_resource(unsigned i);
+
+struct request_env {
+	const char *assignment; /* NAME=VALUE */
+	bool named;		/* asked for by name: arrives or is refused */
+};
+
+struct request_file {
+	const char *name;
+	const void *data;
+	size_t size;
+};
+
+/* EXEC. To encode, everything is borrowed; decoded, texts point into the payload and the arrays
+ * belong to the struct (request_deinit()). */
+struct request {
+	uint16_t flags;
+	uint16_t n_passed; /* descriptors that come along, the life line included */
+	uint32_t umask;
+	uint64_t ignored, blocked; /* canonical signal n is bit n - 1 */
+	const char *id; /* the session's, of the client's choice: it can attach before STARTED came */
+	const char *cwd;
+	const char *user; /* "": as the caller */
+	struct request_limit limits[REQUEST_LIMITS];
+	size_t argc;
+	const char **argv; /* NULL-terminated when decoded */
+	size_t n_env;
+	struct request_env *env;
+	size_t n_fds;
+	struct request_fd *fds;
+	size_t n_files;
+	struct request_file *files;
+};
+
+/**
+ * request_encode() - @r as a whole frame
+ * Return: its size with *@frame allocated (the caller frees it), -E2BIG when it would exceed
+ * REQUEST_EXEC_MAX, -ENOMEM.
+ */
+ssize_t request_encode(const struct request *r, void **frame);
+
+/**
+ * request_decode() - the payload of an EXEC, which must stay while @r is used
+ * Return: 0; -EPROTONOSUPPORT for another magic or version; -EPROTO malformed or beyond a
+ * limit; -ENOMEM. On failure nothing needs freeing.
+ */
+int request_decode(struct request *r, const void *payload, size_t size);
+
+/** request_deinit() - free the arrays of a decoded request */
+void request_deinit(struct request *r);
+
+/* Small frames are built in place: frame_start(), buf_put_...(), frame_end(). */
+struct frame_out {
+	uint8_t data[REQUEST_HEADER + REQUEST_SMALL_MAX];
+	struct buf buf;
+};
+
+/** frame_start() - begin a frame of @type */
+void frame_start(struct frame_out *f, enum request_type type);
+/** frame_text() - put @s, cut to what REQUEST_REASON_MAX allows */
+void frame_text(struct frame_out *f, const char *s);
+/** frame_end() - Return: the whole frame's size, 0 when it did not fit */
+size_t frame_end(struct frame_out *f);
+
+/* Small frames as they come in, in any pieces. */
+struct frame_in {
+	uint8_t data[REQUEST_HEADER + REQUEST_SMALL_MAX];
+	size_t have;
+};
+
+/** frame_space() - where to receive the next bytes; *@n how many at most (never 0 after frame_next()
+ * returned 0) */
+void *frame_space(struct frame_in *f, size_t *n);
+/** frame_received() - @n bytes were received there */
+void frame_received(struct frame_in *f, size_t n);
+/**
+ * frame_next() - the next whole frame
+ * @type, @payload	set on 1; the payload is valid until frame_skip()
+ * Return: 1 a frame, to be dropped by frame_skip(); 0 not yet; -EPROTO too long.
+ */
+int frame_next(const struct frame_in *f, uint8_t *type, struct buf *payload);
+/** frame_skip() - drop the frame that frame_next() told of */
+void frame_skip(struct frame_in *f);
+
+/** frame_header() - length and type of a frame's first REQUEST_HEADER bytes; 0, or -EPROTO when
+ * the length is beyond what its type may have */
+int frame_header(const void *header, uint32_t *length, uint8_t *type);
+/** frame_get_text() - the next text of @payload, NULL (and bad) when it is not one; borrowed */
+const char *frame_get_text(struct buf *payload);
+
+#endif

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rexec_server.c - the listener: one keeper is forked for each connection
+ *
+ * It holds no state of its programs: a keeper lives on when this process ends, and clients
+ * that come back find it by its own socket. So a restart ends nothing.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "keeper.h"
+#include "log.h"
+#include "loop.h"
+#include "policy.h"
+#include "request.h"
+#include "sessiondir.h"
+#include "util.h"
+
+#ifndef TEST_MODE_DEFAULT
+#define TEST_MODE_DEFAULT false
+#endif
+
+#define BACKLOG 1024
+#define KEEPERS_MAX 4096 /* forked by this process and still alive */
+#define ACCEPT_PAUSE_MS 100
+#define LOCK_FILE "rexec_server.lock"
+/* A session's sockets must fit sun_path: RUNTIME/sessions/ID/keeper.sock or fd65535.sock. */
+#define RUNTIME_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - \
+		     (sizeof("/" REXEC_SESSIONS "/") - 1) - REQUEST_ID_SIZE - sizeof("keeper.sock"))
+
+struct options {
+	const char *runtime;
+	const char *whitelist;
+	bool test_mode;
+	enum log_level level;
+};
+
+struct server {
+	struct options options;
+	char runtime[PATH_MAX]; /* absolute, without links */
+	struct policy policy;
+	struct loop loop;
+	int lock, sessions, listener, signals;
+	bool activated; /* systemd made the socket, and keeps it */
+	unsigned keepers;
+	struct loop_io listener_io, signals_io;
+	struct loop_timer pause;
+	bool over;
+};
+
+/* ---- options ---- */
+
+static const char usage[] =
+	"usage: rexec_server [OPTION]...\n"
+	"Starts listed programs for rexec clients, here or on the peer.\n"
+	"\n"
+	"  --whitelist FILE    the programs that may be started (default " POLICY_FILE ")\n"
+	"  --runtime-dir DIR   where sockets are (default " REXEC_RUNTIME_DIR ")\n"
+	"  --test-mode[=no]    a missing whitelist allows everything; files need not be root's\n"
+	"  --log-level LEVEL   error, warning, info (default) or debug\n"
+	"  --help, --version\n";
+
+static void bad_value(const char *option, const char *value, const char *known)
+{
+	fprintf(stderr, "rexec_server: %s %s: %s are known\n", option, value, known);
+	exit(2);
+}
+
+static void parse_options(struct options *o, int argc, char **argv)
+{
+	enum { WHITELIST = 256, RUNTIME, TEST_MODE, LOG_LEVEL, HELP, PRINT_VERSION };
+	static const struct option known[] = {
+		{ "whitelist", required_argument, NULL, WHITELIST },
+		{ "runtime-dir", required_argument, NULL, RUNTIME },
+		{ "test-mode", optional_argument, NULL, TEST_MODE },
+		{ "log-level", required_argument, NULL, LOG_LEVEL },
+		{ "help", no_argument, NULL, HELP },
+		{ "version", no_argument, NULL, PRINT_VERSION },
+		{ 0 },
+	};
+	int c, level;
+
+	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		switch (c) {
+		case WHITELIST:
+			o->whitelist = optarg;
+			break;
+		case RUNTIME:
+			o->runtime = optarg;
+			break;
+		case TEST_MODE:
+			o->test_mode = !optarg || !strcmp(optarg, "yes");
+			if (!o->test_mode && strcmp(optarg, "no") != 0)
+				bad_value("--test-mode", optarg, "yes and no");
+			break;
+		case LOG_LEVEL:
+			level = log_parse_level(optarg);
+			if (level < 0)
+				bad_value("--log-level", optarg, "error, warning, info and debug");
+			o->level = (enum log_level)level;
+			break;
+		case HELP:
+			fputs(usage, stdout);
+			exit(0);
+		case PRINT_VERSION:
+			puts("rexec_server " VERSION);
+			exit(0);
+		default:
+			fputs("Try 'rexec_server --help'.\n", stderr);
+			exit(2);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "rexec_server: surplus argument '%s'\n%s", argv[optind], usage);
+		exit(2);
+	}
+}
+
+/* ---- the runtime directory ---- */
+
+/* Takes the lock, or says who has it. The file may be removed by its last holder just before we
+ * lock it: then it is not the one that the next server would see. */
+static int take_lock(const char *path)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat ours, named;
+
+	for (;;) {
+		_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+		if (fd < 0)
+			die("%s: %s", path, strerrordesc_np(errno));
+		if (fcntl(fd, F_SETLK, &lock)) {
+			fcntl(fd, F_GETLK, &lock);
+			die("rexec_server is running already in this runtime directory, as pid %d (%s)",
+			    lock.l_pid, path);
+		}
+		if (!fstat(fd, &ours) && !stat(path, &named) && ours.st_ino == named.st_ino)
+			return take_fd(&fd);
+	}
+}
+
+static void make_runtime_dir(struct server *s)
+{
+	const char *dir = s->options.runtime;
+	char path[PATH_MAX + 32];
+
+	if (mkdir(dir, 0755) && errno != EEXIST)
+		die("%s: cannot be made: %s", dir, strerrordesc_np(errno));
+	if (!realpath(dir, s->runtime))
+		die("%s: %s", dir, strerrordesc_np(errno));
+	if (strlen(s->runtime) > RUNTIME_MAX)
+		die("%s: too long a path for the sockets in it (at most %zu bytes)", s->runtime,
+		    RUNTIME_MAX);
+	snprintf(path, sizeof(path), "%s/" LOCK_FILE, s->runtime);
+	s->lock = take_lock(path);
+	snprintf(path, sizeof(path), "%s/" REXEC_SESSIONS, s->runtime);
+	if (mkdir(path, 0711) && errno != EEXIST)
+		die("%s: cannot be made: %s", path, strerrordesc_np(errno));
+	s->sessions = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	/* Users enter their own session by its name and list nothing. */
+	if (s->sessions < 0 || fchmod(s->sessions, 0711))
+		die("%s: %s", path, strerrordesc_np(errno));
+	sessiondir_sweep(s->sessions);
+}
+
+static int listen_here(const char *runtime)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	if (fd < 0)
+		die("socket: %s", strerrordesc_np(errno));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%.80s/" REXEC_SOCKET, runtime);
+	/* We hold the lock: a socket that is here has no server. */
+	unlink(at.sun_path);
+	/* Anybody may ask; who may have what is the policy's decision. */
+	if (bind(fd, (const struct sockaddr *)&at, sizeof(at)) || chmod(at.sun_path, 0666) ||
+	    listen(fd, BACKLOG))
+		die("%s: %s", at.sun_path, strerrordesc_np(errno));
+	return take_fd(&fd);
+}
+
+static void open_listener(struct server *s)
+{
+	s->activated = sd_listen_fds(1) == 1;
+	s->listener = s->activated ? SD_LISTEN_FDS_START : listen_here(s->runtime);
+	if (s->activated && fcntl(s->listener, F_SETFL, O_NONBLOCK))
+		die("the socket that systemd passed: %s", strerrordesc_np(errno));
+}
+
+static void leave_runtime_dir(const struct server *s)
+{
+	char path[PATH_MAX + 32];
+
+	if (!s->activated) {
+		snprintf(path, sizeof(path), "%s/" REXEC_SOCKET, s->runtime);
+		unlink(path);
+	}
+	/* Goes only when no keeper needs it any more. */
+	snprintf(path, sizeof(path), "%s/" REXEC_SESSIONS, s->runtime);
+	rmdir(path);
+	snprintf(path, sizeof(path), "%s/" LOCK_FILE, s->runtime);
+	unlink(path);
+}
+
+/* ---- connections ---- */
+
+static void become_keeper(struct server *s, int conn)
+{
+	const struct keeper_setup setup = { .conn = conn,
+					    .sessions = s->sessions,
+					    .runtime = s->runtime,
+					    .policy = &s->policy };
+
+	close(s->lock);
+	close(s->listener);
+	close(s->signals);
+	loop_deinit(&s->loop);
+	unsetenv("NOTIFY_SOCKET");
+	keeper_run(&setup);
+	policy_free(&s->policy);
+	close(s->sessions);
+	exit(0);
+}
+
+static void on_pause_over(void *arg)
+{
+	struct server *s = arg;
+
+	s->listener_io.events = POLLIN;
+}
+
+/* What is missing (descriptors, memory, processes) comes back; spinning would not help. */
+static void pause_listening(struct server *s, const char *why)
+{
+	log_warning("no connections are taken for %d ms: %s", ACCEPT_PAUSE_MS, why);
+	s->listener_io.events = 0;
+	loop_timer_start(&s->loop, &s->pause, ACCEPT_PAUSE_MS, on_pause_over, s);
+}
+
+static void on_connection(void *arg, short revents)
+{
+	struct server *s = arg;
+	_cleanup_close_ int conn = -1;
+	pid_t pid;
+
+	(void)revents;
+	if (s->keepers >= KEEPERS_MAX) {
+		pause_listening(s, "too many programs are running");
+		return;
+	}
+	conn = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (conn < 0) {
+		if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+			pause_listening(s, strerrordesc_np(errno));
+		return;
+	}
+	pid = fork();
+	if (!pid)
+		become_keeper(s, take_fd(&conn));
+	else if (pid < 0)
+		pause_listening(s, strerrordesc_np(errno));
+	else
+		s->keepers++;
+}
+
+/* ---- signals ---- */
+
+static void reload(struct server *s)
+{
+	struct policy fresh;
+	char err[POLICY_ERROR_MAX];
+
+	sd_notify(0, "RELOADING=1");
+	if (policy_load(&fresh, s->options.whitelist, s->options.test_mode, err)) {
+		log_error("the whitelist stays as it was: %s", err);
+	} else {
+		policy_free(&s->policy);
+		s->policy = fresh;
+		log_info("the whitelist was read again: %zu entries", s->policy.n);
+	}
+	sd_notify(0, "READY=1");
+}
+
+static void on_signal(void *arg, short revents)
+{
+	struct server *s = arg;
+	struct signalfd_siginfo info;
+
+	(void)revents;
+	while (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		switch (info.ssi_signo) {
+		case SIGHUP:
+			reload(s);
+			break;
+		case SIGCHLD:
+			while (waitpid(-1, NULL, WNOHANG) > 0)
+				s->keepers--;
+			break;
+		default:
+			s->over = true;
+			break;
+		}
+	}
+}
+
+/* What is blocked comes though it were ignored: SIGHUP reloads under nohup(1), too. */
+static void open_signals(struct server *s)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signals < 0)
+		die("signalfd: %s", strerrordesc_np(errno));
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void load_policy(struct server *s)
+{
+	char err[POLICY_ERROR_MAX];
+
+	if (policy_load(&s->policy, s->options.whitelist, s->options.test_mode, err)) {
+		log_error("%s", err);
+		exit(2);
+	}
+	if (s->policy.allow_all)
+		log_warning("test mode, and there is no %s: EVERY program may be started",
+			    s->options.whitelist);
+	else if (s->policy.list.missing)
+		log_warning("there is no %s: no program may be started", s->options.whitelist);
+	else
+		log_info("%s: %zu entries", s->options.whitelist, s->policy.n);
+}
+
+int main(int argc, char **argv)
+{
+	static struct server s = { .options = { .runtime = REXEC_RUNTIME_DIR,
+						.whitelist = POLICY_FILE,
+						.test_mode = TEST_MODE_DEFAULT,
+						.level = LOG_LEVEL_INFO } };
+
+	parse_options(&s.options, argc, argv);
+	log_init("rexec_server", s.options.level);
+	umask(022);
+	signal(SIGPIPE, SIG_IGN);
+	load_policy(&s);
+	make_runtime_dir(&s);
+	raise_descriptor_limit();
+	open_signals(&s);
+	open_listener(&s);
+	loop_init(&s.loop);
+	loop_io_start(&s.loop, &s.signals_io, s.signals, POLLIN, on_signal, &s);
+	loop_io_start(&s.loop, &s.listener_io, s.listener, POLLIN, on_connection, &s);
+	log_info("ready in %s", s.runtime);
+	sd_notify(0, "READY=1");
+	while (!s.over && !loop_turn(&s.loop, -1))
+		;
+	sd_notify(0, "STOPPING=1");
+	log_info("ends; %u programs stay with their keepers", s.keepers);
+	leave_runtime_dir(&s);
+	policy_free(&s.policy);
+	loop_deinit(&s.loop);
+	return 0;
+}

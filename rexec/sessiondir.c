@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sessiondir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "util.h"
+
+#define BACKLOG 128
+#define REMOVE_DEPTH_MAX 16
+
+static int open_dir(int at, const char *name)
+{
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const char *id, uid_t uid,
+		    gid_t gid)
+{
+	int n = snprintf(d->path, sizeof(d->path), "%s/" REXEC_SESSIONS "/%s", runtime, id);
+
+	d->parent = parent;
+	d->uid = uid;
+	d->gid = gid;
+	if (n < 0 || (size_t)n >= sizeof(d->path))
+		return -ENAMETOOLONG;
+	if (mkdirat(parent, id, 0700))
+		return -errno;
+	snprintf(d->id, sizeof(d->id), "%s", id);
+	d->fd = open_dir(parent, id);
+	if (d->fd < 0 || fchmod(d->fd, 0700) || fchown(d->fd, uid, gid)) {
+		int err = d->fd < 0 ? d->fd : -errno;
+
+		sessiondir_remove(d);
+		return err;
+	}
+	return 0;
+}
+
+int sessiondir_write(const struct sessiondir *d, const struct request_file *file)
+{
+	_cleanup_close_ int fd = openat(d->fd, file->name,
+					O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	size_t done = 0;
+
+	if (fd < 0 || fchown(fd, d->uid, d->gid) || fchmod(fd, 0600))
+		return -errno;
+	while (done < file->size) {
+		ssize_t n = write(fd, (const char *)file->data + done, file->size - done);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+int sessiondir_listen(const struct sessiondir *d, const char *name, int socktype)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, socktype | SOCK_CLOEXEC, 0);
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	int n;
+
+	if (fd < 0)
+		return -errno;
+	/* By its real name: it is what getsockname(2) tells the program, which may unlink it. */
+	n = snprintf(to.sun_path, sizeof(to.sun_path), "%s/%s", d->path, name);
+	if (n < 0 || (size_t)n >= sizeof(to.sun_path))
+		return -ENAMETOOLONG;
+	if (bind(fd, (const struct sockaddr *)&to, sizeof(to)))
+		return -errno;
+	if (fchownat(d->fd, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) ||
+	    fchmodat(d->fd, name, 0600, 0) || listen(fd, BACKLOG))
+		return -errno;
+	return take_fd(&fd);
+}
+
+static void remove_content(int fd, int depth)
+{
+	_cleanup_close_ int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	const struct dirent *e;
+	DIR *dir = copy < 0 || depth > REMOVE_DEPTH_MAX ? NULL : fdopendir(copy);
+
+	if (!dir)
+		return;
+	take_fd(&copy);
+	while ((e = readdir(dir))) {
+		_cleanup_close_ int sub = -1;
+
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		if (!unlinkat(fd, e->d_name, 0))
+			continue;
+		sub = open_dir(fd, e->d_name);
+		if (sub < 0)
+			continue;
+		remove_content(sub, depth + 1);
+		unlinkat(fd, e->d_name, AT_REMOVEDIR);
+	}
+	closedir(dir);
+}
+
+void sessiondir_remove(struct sessiondir *d)
+{
+	if (d->fd >= 0)
+		remove_content(d->fd, 0);
+	replace_fd(&d->fd, -1);
+	if (*d->id && unlinkat(d->parent, d->id, AT_REMOVEDIR) && errno != ENOENT)
+		log_warning("session %s: its directory cannot be removed: %s", d->id,
+			    strerrordesc_np(errno));
+	*d->id = '\0';
+}
+
+/* Does a keeper listen in @dir? Its name may be too long for a socket's: go by descriptor. */
+static bool keeper_lives(int dir)
+{
+	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+
+	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/" REXEC_KEEPER_SOCKET, dir);
+	return sock < 0 || !connect(sock, (const struct sockaddr *)&to, sizeof(to)) ||
+	       (errno != ECONNREFUSED && errno != ENOENT);
+}
+
+void sessiondir_sweep(int parent)
+{
+	int copy = open_dir(parent, ".");
+	const struct dirent *e;
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+
+	if (!dir) {
+		close_keep_errno(copy);
+		return;
+	}
+	while ((e = readdir(dir))) {
+		struct sessiondir d = { .parent = parent };
+
+		if (strlen(e->d_name) != REQUEST_ID_SIZE - 1)
+			continue;
+		d.fd = open_dir(parent, e->d_name);
+		if (d.fd < 0)
+			continue;
+		if (keeper_lives(d.fd)) {
+			close(d.fd);
+			continue;
+		}
+		memcpy(d.id, e->d_name, sizeof(d.id));
+		log_info("session %s: removed what a dead keeper left behind", d.id);
+		sessiondir_remove(&d);
+	}
+	closedir(dir);
+}
