@@ -2,7 +2,6 @@
 #include "fdpass.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -123,6 +122,8 @@ static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *s
 
 	while (n < MIN(end, SEARCH_MAX) && !set->n) {
 		more = fd_recvmsg(sock, data + n, 1, MSG_DONTWAIT, set);
+		if (more == -EPROTO) /* never silently */
+			return more;
 		if (more <= 0)
 			return n ? n : more;
 		n++;
@@ -149,6 +150,13 @@ ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t
 	if (!with)
 		return fd_recvmsg(sock, data, (size_t)n, MSG_DONTWAIT, set);
 	return recv_message(sock, data, len, set, tied);
+}
+
+bool fd_peek_plain(int sock, void *byte)
+{
+	bool with;
+
+	return peek(sock, byte, 1, &with) == 1 && !with;
 }
 
 static void append(struct msghdr *msg, int type, const void *data, size_t len)

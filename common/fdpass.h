@@ -9,6 +9,7 @@
 #ifndef FDPASS_H
 #define FDPASS_H
 
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -46,6 +47,10 @@ ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *se
  * Return: as fd_recvmsg().
  */
 ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied);
+
+/** fd_peek_plain() - copy the next byte of a stream, which stays there; false when there is none now, or
+ * descriptors come with it */
+bool fd_peek_plain(int sock, void *byte);
 
 /**
  * fd_sendmsg() - sendmsg(2) of @len bytes with the descriptors of @set attached to the first

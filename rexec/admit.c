@@ -155,7 +155,8 @@ static int take_user(struct admission *a, char *reason)
 	snprintf(a->user, sizeof(a->user), "USER=%s", pw->pw_name);
 	snprintf(a->logname, sizeof(a->logname), "LOGNAME=%s", pw->pw_name);
 	if (take_groups(&a->identity, pw)) {
-		snprintf(reason, POLICY_REASON_MAX, "the groups of '%s' cannot be had", pw->pw_name);
+		snprintf(reason, POLICY_REASON_MAX, "the groups of '%s' cannot be had",
+			 pw->pw_name);
 		return EXIT_REXEC_FAILED;
 	}
 	return 0;
@@ -165,8 +166,8 @@ static int take_user(struct admission *a, char *reason)
 
 static int make_env(struct admission *a, char *reason)
 {
-	const char *fixed[] = { "PATH=" ENVIRON_PATH, *a->home ? a->home : NULL, a->user, a->logname,
-				NULL };
+	const char *fixed[] = { "PATH=" ENVIRON_PATH, *a->home ? a->home : NULL, a->user,
+				a->logname, NULL };
 	const char *name = environ_refused(a->request.env, a->request.n_env);
 
 	if (name) {
@@ -194,8 +195,8 @@ int admit(struct admission *a, int conn, const struct policy *policy, char *reas
 		return explain(ret, reason);
 	a->switch_user = geteuid() == 0;
 	if (!a->switch_user && a->client != geteuid()) {
-		snprintf(reason, POLICY_REASON_MAX, "rexec_server runs as uid %u and serves only that",
-			 geteuid());
+		snprintf(reason, POLICY_REASON_MAX,
+			 "rexec_server runs as uid %u and serves only that", geteuid());
 		return EXIT_REFUSED;
 	}
 	if (*a->request.user)

@@ -17,9 +17,9 @@
 
 struct admission {
 	struct request request;
-	void *payload;	     /* what `request` points into */
-	struct fdset passed; /* [0] is the life line */
-	uid_t client;	     /* who asks */
+	void *payload;			/* what `request` points into */
+	struct fdset passed;		/* [0] is the life line */
+	uid_t client;			/* who asks */
 	struct child_identity identity; /* as whom the program runs */
 	bool switch_user;		/* whether that takes a change of identity */
 	const char **env;		/* the program's environment */

@@ -29,7 +29,7 @@ struct child_spec {
 	const char *const *argv, *const *env;
 	const char *cwd;
 	mode_t umask;
-	uint64_t ignored, blocked; /* local signal n is bit n - 1 */
+	uint64_t ignored, blocked;	    /* local signal n is bit n - 1 */
 	const struct request_limit *limits; /* REQUEST_LIMITS of them */
 	const struct child_fd *fds;
 	size_t n_fds;

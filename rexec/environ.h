@@ -21,7 +21,8 @@ bool environ_offered(const char *assignment);
 /** environ_forbidden() - can @assignment (or a bare name) not go along in any way? */
 bool environ_forbidden(const char *assignment);
 
-/** environ_refused() - the first of the @n entries that is asked for by name and forbidden; NULL none */
+/** environ_refused() - the first of the @n entries that is asked for by name and forbidden; NULL
+ * none */
 const char *environ_refused(const struct request_env *env, size_t n);
 
 /**

@@ -18,9 +18,9 @@
 #include "fdpass.h"
 #include "loop.h"
 
-#define FLOW_READ_MAX 65536u	 /* bytes read at a time (packet sockets: FLOW_PACKET_MAX) */
-#define FLOW_PACKET_MAX 262144u	 /* a larger packet ends the flow */
-#define FLOW_HIGH_WATER 131072u	 /* queued bytes at which reading pauses */
+#define FLOW_READ_MAX 65536u	/* bytes read at a time (packet sockets: FLOW_PACKET_MAX) */
+#define FLOW_PACKET_MAX 262144u /* a larger packet ends the flow */
+#define FLOW_HIGH_WATER 131072u /* queued bytes at which reading pauses */
 
 struct flow;
 struct flow_chunk;
@@ -76,7 +76,8 @@ struct flow {
  */
 void flow_start(struct flow *f, struct loop *l, int from, int to, const struct flow_hooks *hooks,
 		void *arg);
-/** flow_stop() - forget everything queued, close descriptors in the queue; closed() is not called */
+/** flow_stop() - forget everything queued, close descriptors in the queue; closed() is not called
+ */
 void flow_stop(struct flow *f);
 
 /** flow_send() - queue @n bytes with the descriptors in @fds (may be NULL; they are taken) */

@@ -209,8 +209,8 @@ static bool same_file(int a, int b)
 static void find_equal(const struct inherit_list *l, struct inherited *fd)
 {
 	for (const struct inherited *at = l->list; at < fd; at++) {
-		if (at->kind != fd->kind || at->first != at->number ||
-		    fd->kind == INHERIT_NULL || !same_file(at->number, fd->number))
+		if (at->kind != fd->kind || at->first != at->number || fd->kind == INHERIT_NULL ||
+		    !same_file(at->number, fd->number))
 			continue;
 		fd->first = at->number;
 		return;

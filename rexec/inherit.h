@@ -40,7 +40,8 @@ bool inherit_drop(struct inherit_list *l, int number);
 int inherit_null(struct inherit_list *l, int number);
 /**
  * inherit_classify() - decide the kind of each
- * @local	the program runs on this machine: regular files and devices can be passed as they are
+ * @local	the program runs on this machine: regular files and devices can be passed as they
+ * are
  * @reason	INHERIT_REASON_MAX bytes; names the descriptor that cannot cross, and the remedy
  * Return: 0 or a negative errno
  */

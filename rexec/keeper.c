@@ -51,7 +51,7 @@
 
 #define TERM_TIMEOUT_MS 5000 /* from SIGTERM to SIGKILL */
 #define KILL_AGAIN_MS 100
-#define PEER_SETTLE_MS 200 /* in which a killed udsproxyd is seen to be dead */
+#define PEER_SETTLE_MS 200   /* in which a killed udsproxyd is seen to be dead */
 #define LIFE_TIMEOUT_MS 2000 /* in which the life line's end follows the connection's */
 #define LINGER_MS 10000
 #define OUTCOME_HOLD_MS 86400000
@@ -78,11 +78,12 @@ struct keeper {
 	struct frame_in in;
 
 	/* the program */
+	char *arguments; /* expanded, one behind the other; NULL: as they came */
 	pid_t pid;
 	int status;
-	bool exited;	       /* it ended */
-	bool survivors;	       /* and left something running */
-	bool gone;	       /* nothing of it is left */
+	bool exited;	/* it ended */
+	bool survivors; /* and left something running */
+	bool gone;	/* nothing of it is left */
 	bool told_exited, told_gone, acknowledged;
 	bool ending, abandoned; /* being ended; nobody waits for the outcome */
 	bool over;
@@ -198,8 +199,11 @@ static void on_signal(void *arg, short revents)
 
 	(void)revents;
 	while (read(k->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo == SIGTERM)
-			end_program(k);
+		if (info.ssi_signo != SIGTERM)
+			continue;
+		/* Of a program that is gone only its outcome is kept here. */
+		k->over = k->gone;
+		end_program(k);
 	}
 	reap(k);
 }
@@ -248,29 +252,10 @@ static void on_peer_settled(void *arg)
 	struct keeper *k = arg;
 	struct pollfd p = { .fd = k->peer, .events = POLLIN };
 
-	if (k->peer >= 0 && poll(&p, 1, 0) > 0)
+	if (!k->confirmed || (k->peer >= 0 && poll(&p, 1, 0) > 0))
 		link_lost(k);
 	else
 		client_gone(k);
-}
-
-static void on_life(void *arg, short revents)
-{
-	struct keeper *k = arg;
-	char byte;
-	ssize_t n = recv(k->life, &byte, sizeof(byte), MSG_DONTWAIT);
-
-	(void)revents;
-	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
-		return;
-	if (n < 0 || !k->confirmed) {
-		link_lost(k);
-	} else if (k->keep && k->proxied) {
-		loop_io_stop(&k->life_io);
-		loop_timer_start(&k->loop, &k->peer_timer, PEER_SETTLE_MS, on_peer_settled, k);
-	} else {
-		client_gone(k);
-	}
 }
 
 /* ---- what the client sends ---- */
@@ -308,8 +293,8 @@ static void do_affinity(struct keeper *k, struct buf *payload)
 	else if (sched_setaffinity(tid, size, set))
 		err = errno;
 	if (err)
-		log_warning("session %s: the affinity of thread %d cannot be set: %s", k->dir.id, tid,
-			    strerrordesc_np(err));
+		log_warning("session %s: the affinity of thread %d cannot be set: %s", k->dir.id,
+			    tid, strerrordesc_np(err));
 	CPU_FREE(set);
 }
 
@@ -349,27 +334,52 @@ static int next_frame(struct keeper *k)
 	return got;
 }
 
-static void on_conn(void *arg, short revents)
+/* What has come is handled; false when no more will. */
+static bool read_conn(struct keeper *k)
 {
-	struct keeper *k = arg;
 	size_t space;
 	void *at = frame_space(&k->in, &space);
 	ssize_t n = recv(k->conn, at, space, MSG_DONTWAIT);
 	int got = 1;
 
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	frame_received(&k->in, (size_t)n);
+	while (got > 0)
+		got = next_frame(k);
+	return n > 0 && got == 0;
+}
+
+static void on_conn(void *arg, short revents)
+{
+	struct keeper *k = arg;
+
 	(void)revents;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (read_conn(k))
 		return;
-	if (n > 0) {
-		frame_received(&k->in, (size_t)n);
-		while (got > 0)
-			got = next_frame(k);
-	}
-	if (n > 0 && got == 0)
-		return;
-	/* The life line says what this means; an acknowledged client may just leave. */
+	/* The life line says what this means. */
 	loop_io_stop(&k->conn_io);
 	loop_timer_start(&k->loop, &k->life_timer, LIFE_TIMEOUT_MS, on_life_timeout, k);
+}
+
+static void on_life(void *arg, short revents)
+{
+	struct keeper *k = arg;
+	char byte;
+	ssize_t n = recv(k->life, &byte, sizeof(byte), MSG_DONTWAIT);
+
+	(void)revents;
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	loop_io_stop(&k->life_io);
+	read_conn(k);
+	if (n < 0)
+		link_lost(k);
+	else if (k->keep && (k->proxied || !k->confirmed))
+		/* The connection's last frames came another way, and may be behind. */
+		loop_timer_start(&k->loop, &k->peer_timer, PEER_SETTLE_MS, on_peer_settled, k);
+	else
+		client_gone(k);
 }
 
 /* @conn and @life are taken: who holds them is the client from now on. */
@@ -408,8 +418,8 @@ static void on_visitor_timeout(void *arg)
 static const char *attach_visitor(struct visitor *v, struct buf *payload)
 {
 	struct keeper *k = v->k;
-	bool known = buf_get_u32(payload) == REQUEST_MAGIC &&
-		     buf_get_u16(payload) == REQUEST_VERSION;
+	bool known =
+		buf_get_u32(payload) == REQUEST_MAGIC && buf_get_u16(payload) == REQUEST_VERSION;
 	uint16_t flags = buf_get_u16(payload);
 
 	if (!known)
@@ -418,10 +428,11 @@ static const char *attach_visitor(struct visitor *v, struct buf *payload)
 		return "malformed request";
 	if (!k->keep || k->abandoned)
 		return "the program does not outlive its client";
+	if ((size_t)v->fds.n != 1 + k->outputs.n)
+		return "not the outputs that were passed first";
 	/* The old connection may not know yet that it is broken. */
 	hang_up(k);
-	if (!outputs_attach(&k->outputs, &v->fds, 1))
-		return "not the outputs that were passed first";
+	outputs_attach(&k->outputs, &v->fds, 1);
 	attach(k, take_fd(&v->fd), fdset_take(&v->fds, 0), flags & REQUEST_PROXIED);
 	k->confirmed = k->told_exited = k->told_gone = false;
 	log_info("session %s: a client attached to pid %d", k->dir.id, k->pid);
@@ -571,12 +582,11 @@ static int prepare_outputs(struct keeper *k, int *passed)
 
 	for (int index = 1; !err && k->keep && index < r->n_passed; index++) {
 		for (size_t i = 0; i < r->n_fds && !seen[index]; i++)
-			seen[index] = r->fds[i].kind == REQUEST_FD_OUTPUT &&
-				      r->fds[i].value == index;
+			seen[index] =
+				r->fds[i].kind == REQUEST_FD_OUTPUT && r->fds[i].value == index;
 		if (!seen[index])
 			continue;
-		passed[index] = outputs_add(&k->outputs,
-					    fdset_take(&k->admission.passed, index));
+		passed[index] = outputs_add(&k->outputs, fdset_take(&k->admission.passed, index));
 		err = MIN(passed[index], 0);
 	}
 	return err;
@@ -607,36 +617,48 @@ static int prepare_fds(struct keeper *k, struct child_fd *fds, struct fdset *twi
 	return err;
 }
 
-/* @arg with the session's directory for each REXEC_DIR_MARK; NULL without memory. */
-static char *expand(const char *arg, const char *dir)
+static size_t expanded_size(const char *arg, const char *dir)
 {
-	size_t marks = 0, mark = strlen(REXEC_DIR_MARK);
-	const char *at = arg, *next;
-	char *out, *to;
+	size_t n = strlen(arg) + 1;
 
-	for (next = strstr(arg, REXEC_DIR_MARK); next; next = strstr(next + mark, REXEC_DIR_MARK))
-		marks++;
-	out = to = malloc(strlen(arg) + marks * strlen(dir) + 1);
-	while (out && (next = strstr(at, REXEC_DIR_MARK))) {
-		to = stpcpy(mempcpy(to, at, (size_t)(next - at)), dir);
-		at = next + mark;
+	while ((arg = strstr(arg, REXEC_DIR_MARK))) {
+		n += strlen(dir);
+		arg += strlen(REXEC_DIR_MARK);
 	}
-	if (out)
-		strcpy(to, at);
-	return out;
+	return n;
 }
 
+/* @arg at @to, with @dir for each mark. Return: behind its NUL. */
+static char *expand(char *to, const char *arg, const char *dir)
+{
+	const char *next;
+
+	while ((next = strstr(arg, REXEC_DIR_MARK))) {
+		to = stpcpy(mempcpy(to, arg, (size_t)(next - arg)), dir);
+		arg = next + strlen(REXEC_DIR_MARK);
+	}
+	return stpcpy(to, arg) + 1;
+}
+
+/* The session's directory is known now: in all arguments, where they name it. */
 static int expand_args(struct keeper *k)
 {
 	struct request *r = &k->admission.request;
+	size_t size = 0;
+	char *to;
 
-	for (size_t i = 0; r->flags & REQUEST_EXPAND_DIR && i < r->argc; i++) {
-		if (!strstr(r->argv[i], REXEC_DIR_MARK))
-			continue;
-		/* Never freed: it is the program's argument, and the keeper is there for it alone. */
-		r->argv[i] = expand(r->argv[i], k->dir.path);
-		if (!r->argv[i])
-			return -ENOMEM;
+	if (!(r->flags & REQUEST_EXPAND_DIR))
+		return 0;
+	for (size_t i = 0; i < r->argc; i++)
+		size += expanded_size(r->argv[i], k->dir.path);
+	k->arguments = to = malloc(size);
+	if (!to)
+		return -ENOMEM;
+	for (size_t i = 0; i < r->argc; i++) {
+		char *next = expand(to, r->argv[i], k->dir.path);
+
+		r->argv[i] = to;
+		to = next;
 	}
 	return 0;
 }
@@ -808,6 +830,8 @@ void keeper_run(const struct keeper_setup *setup)
 	}
 	hang_up(&k);
 	sessiondir_remove(&k.dir);
+	outputs_deinit(&k.outputs);
 	admission_deinit(&k.admission);
+	free(k.arguments);
 	loop_deinit(&k.loop);
 }

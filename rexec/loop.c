@@ -38,12 +38,9 @@ uint64_t loop_now(void)
 void loop_io_start(struct loop *l, struct loop_io *io, int fd, short events,
 		   void (*ready)(void *arg, short revents), void *arg)
 {
-	*io = (struct loop_io){ .fd = fd,
-				.events = events,
-				.ready = ready,
-				.arg = arg,
-				.loop = l,
-				.next = l->ios };
+	*io = (struct loop_io){
+		.fd = fd, .events = events, .ready = ready, .arg = arg, .loop = l, .next = l->ios
+	};
 	l->ios = io;
 }
 
@@ -67,11 +64,9 @@ void loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t ms, void (*
 		      void *arg)
 {
 	loop_timer_stop(t);
-	*t = (struct loop_timer){ .at = loop_now() + ms,
-				  .fired = fired,
-				  .arg = arg,
-				  .loop = l,
-				  .next = l->timers };
+	*t = (struct loop_timer){
+		.at = loop_now() + ms, .fired = fired, .arg = arg, .loop = l, .next = l->timers
+	};
 	l->timers = t;
 }
 

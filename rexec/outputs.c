@@ -95,20 +95,23 @@ void outputs_detach(struct outputs *o)
 	}
 }
 
-bool outputs_attach(struct outputs *o, struct fdset *fds, int first)
+void outputs_attach(struct outputs *o, struct fdset *fds, int first)
 {
-	if (fds->n - first != (int)o->n)
-		return false;
-	outputs_detach(o);
 	for (size_t i = 0; i < o->n; i++) {
 		struct output *out = &o->list[i];
 		_cleanup_close_ int to = fdset_take(fds, first + (int)i);
 
-		/* What the program closed has nothing to say any more, held output apart. */
+		/* The program closed it, and all it wrote there was delivered. */
 		if (out->flow.over)
 			continue;
 		out->to = flow_reopen(to, O_WRONLY);
 		flow_retarget(&out->flow, MAX(out->to, -1));
 	}
-	return true;
+}
+
+void outputs_deinit(struct outputs *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		close_output(&o->list[i]);
+	free(o->list);
 }

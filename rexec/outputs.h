@@ -35,17 +35,20 @@ struct outputs {
 
 /** outputs_init() - room for @max outputs; 0 or -ENOMEM */
 int outputs_init(struct outputs *o, struct loop *l, size_t max);
-/** outputs_add() - stand before @to (taken); Return: the end that the program is to have (borrowed),
- * or -errno */
+/** outputs_add() - stand before @to (taken); Return: the end that the program is to have
+ * (borrowed), or -errno */
 int outputs_add(struct outputs *o, int to);
 /** outputs_start() - the program has its ends: forget ours, and carry */
 void outputs_start(struct outputs *o);
-/** outputs_drain() - has all that the program wrote until now been delivered, or lost its reader? */
+/** outputs_drain() - has all that the program wrote until now been delivered, or lost its reader?
+ */
 bool outputs_drain(struct outputs *o);
 /** outputs_detach() - there is no client: hold */
 void outputs_detach(struct outputs *o);
-/** outputs_attach() - deliver to the @fds from @first on (taken), what was held first; false when
- * their number is wrong */
-bool outputs_attach(struct outputs *o, struct fdset *fds, int first);
+/** outputs_attach() - after outputs_detach(): deliver to the @fds from @first on, one for each
+ * output (taken), what was held first */
+void outputs_attach(struct outputs *o, struct fdset *fds, int first);
+/** outputs_deinit() - close and free; what is held is lost */
+void outputs_deinit(struct outputs *o);
 
 #endif

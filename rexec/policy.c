@@ -313,8 +313,8 @@ static int check_list(const struct policy *p, const char *path, uid_t client, ui
 	return EXIT_REFUSED;
 }
 
-int policy_check(const struct policy *p, const char *program, uid_t client, uid_t target, char *path,
-		 char *reason)
+int policy_check(const struct policy *p, const char *program, uid_t client, uid_t target,
+		 char *path, char *reason)
 {
 	struct stat st;
 	int ret = locate(program, path, reason);

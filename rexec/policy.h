@@ -55,7 +55,7 @@ void policy_free(struct policy *p);
  * @reason	POLICY_REASON_MAX bytes: on refusal a sentence for a person
  * Return: 0, or the exit status that says no: 126 refused or not executable, 127 not found.
  */
-int policy_check(const struct policy *p, const char *program, uid_t client, uid_t target, char *path,
-		 char *reason);
+int policy_check(const struct policy *p, const char *program, uid_t client, uid_t target,
+		 char *path, char *reason);
 
 #endif

@@ -76,8 +76,7 @@ struct relay *relay_new(struct loop *l, int client, int server, const struct rel
 	return r;
 }
 
-void relay_send(struct relay *r, enum relay_side to, const void *bytes, size_t n,
-		struct fdset *fds)
+void relay_send(struct relay *r, enum relay_side to, const void *bytes, size_t n, struct fdset *fds)
 {
 	flow_send(&r->from[other(to)], bytes, n, fds);
 }

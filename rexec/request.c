@@ -27,9 +27,9 @@
 #define FILE_MIN 9u
 
 static const int limit_resources[REQUEST_LIMITS] = {
-	RLIMIT_CPU,	RLIMIT_FSIZE,  RLIMIT_DATA,	  RLIMIT_STACK, RLIMIT_CORE,
-	RLIMIT_RSS,	RLIMIT_NPROC,  RLIMIT_NOFILE,	  RLIMIT_AS,	RLIMIT_LOCKS,
-	RLIMIT_MEMLOCK, RLIMIT_NICE,   RLIMIT_RTPRIO,	  RLIMIT_SIGPENDING,
+	RLIMIT_CPU,	RLIMIT_FSIZE, RLIMIT_DATA,   RLIMIT_STACK,	RLIMIT_CORE,
+	RLIMIT_RSS,	RLIMIT_NPROC, RLIMIT_NOFILE, RLIMIT_AS,		RLIMIT_LOCKS,
+	RLIMIT_MEMLOCK, RLIMIT_NICE,  RLIMIT_RTPRIO, RLIMIT_SIGPENDING,
 };
 
 int request_limit_resource(unsigned i)
@@ -47,7 +47,8 @@ static size_t text_size(const char *s)
 static size_t encoded_size(const struct request *r)
 {
 	size_t n = REQUEST_HEADER + 4 + 2 + 2 + 2 + 4 + 8 + 8 + text_size(r->id) +
-		   text_size(r->cwd) + text_size(r->user) + REQUEST_LIMITS * 16 + 4 * 4 + r->n_fds * FD_SIZE;
+		   text_size(r->cwd) + text_size(r->user) + REQUEST_LIMITS * 16 + 4 * 4 +
+		   r->n_fds * FD_SIZE;
 
 	for (size_t i = 0; i < r->argc; i++)
 		n += text_size(r->argv[i]);
@@ -323,7 +324,8 @@ int frame_header(const void *header, uint32_t *length, uint8_t *type)
 	buf_init_const(&b, header, REQUEST_HEADER);
 	*length = buf_get_u32(&b);
 	*type = buf_get_u8(&b);
-	return *length > (*type == REQUEST_EXEC ? REQUEST_EXEC_MAX : REQUEST_SMALL_MAX) ? -EPROTO : 0;
+	return *length > (*type == REQUEST_EXEC ? REQUEST_EXEC_MAX : REQUEST_SMALL_MAX) ? -EPROTO
+											: 0;
 }
 
 void *frame_space(struct frame_in *f, size_t *n)

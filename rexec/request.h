@@ -8,11 +8,11 @@
  *	EXEC	on rexec.sock: run a program. With its first byte come descriptors: the life line,
  *		then those that the program is passed. STARTED or REFUSED answers, then SIGNAL,
  *		AFFINITY and DONE one way, EXITED and GONE the other.
- *	ATTACH	on sessions/ID/keeper.sock: be the client of this program from now on. With its first
- *		byte come a new life line and the output pipes, in the order of their first EXEC.
- *		STARTED or REFUSED answers, CONFIRM follows (until then the end of the new life line
- *		means nothing), and what was not acknowledged by DONE comes again.
- *	TTY	on keeper.sock: RESULT answers, and after errno 0 the connection is the terminal.
+ *	ATTACH	on sessions/ID/keeper.sock: be the client of this program from now on. With its
+ *first byte come a new life line and the output pipes, in the order of their first EXEC. STARTED or
+ *REFUSED answers, CONFIRM follows (until then the end of the new life line means nothing), and what
+ *was not acknowledged by DONE comes again. TTY	on keeper.sock: RESULT answers, and after errno 0
+ *the connection is the terminal.
  *
  * The life line is one end of a socketpair(2) on which nothing is ever written. Its end of file
  * means that the client ended; ECONNRESET (which udsproxyd sees to) that the link was lost.
@@ -37,9 +37,9 @@
 #define REQUEST_SMALL_MAX 8192u	  /* payload of everything else */
 #define REQUEST_FDS_MAX 1024u	  /* entries of the descriptor table */
 #define REQUEST_FILES_MAX 64u
-#define REQUEST_NAME_MAX 64u	   /* of a file, with its NUL */
-#define REQUEST_NUMBER_MAX 65535u  /* the highest descriptor number */
-#define REQUEST_CPUS_MAX 1024u	   /* bytes of a CPU set */
+#define REQUEST_NAME_MAX 64u	  /* of a file, with its NUL */
+#define REQUEST_NUMBER_MAX 65535u /* the highest descriptor number */
+#define REQUEST_CPUS_MAX 1024u	  /* bytes of a CPU set */
 #define REQUEST_REASON_MAX 512u
 #define REQUEST_ID_SIZE 33u /* 32 hexadecimal digits and NUL */
 
@@ -111,7 +111,8 @@ struct request {
 	uint16_t n_passed; /* descriptors that come along, the life line included */
 	uint32_t umask;
 	uint64_t ignored, blocked; /* canonical signal n is bit n - 1 */
-	const char *id; /* the session's, of the client's choice: it can attach before STARTED came */
+	const char
+		*id; /* the session's, of the client's choice: it can attach before STARTED came */
 	const char *cwd;
 	const char *user; /* "": as the caller */
 	struct request_limit limits[REQUEST_LIMITS];
@@ -161,8 +162,8 @@ struct frame_in {
 	size_t have;
 };
 
-/** frame_space() - where to receive the next bytes; *@n how many at most (never 0 after frame_next()
- * returned 0) */
+/** frame_space() - where to receive the next bytes; *@n how many at most (never 0 after
+ * frame_next() returned 0) */
 void *frame_space(struct frame_in *f, size_t *n);
 /** frame_received() - @n bytes were received there */
 void frame_received(struct frame_in *f, size_t n);

@@ -60,7 +60,8 @@ struct rexec {
 	struct loop_io session_io, signals_io;
 	struct loop_timer retry, settling;
 	unsigned retry_ms;
-	bool lost, quit_asked; /* no connection; a signal to end came while it was so */
+	bool lost;	  /* no connection at present */
+	int asked_to_end; /* the signal that came while it was so */
 	bool exited, survivors, standin, unsettled, over;
 	int status; /* the exit status of rexec */
 };
@@ -82,7 +83,8 @@ static const char usage[] =
 	"  --status-fd N         write to N how it ended: exited, signaled, refused, unknown\n"
 	"  --help, --version\n"
 	"\n"
-	"Exit status: the program's; 128+N when signal N ended it; 125 rexec failed; 126 refused or\n"
+	"Exit status: the program's; 128+N when signal N ended it; 125 rexec failed; 126 refused "
+	"or\n"
 	"not executable; 127 not found; 123 outcome unknown.\n";
 
 static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -151,7 +153,17 @@ static void add_env(struct options *o, char *word)
 
 static void parse_options(struct options *o, int argc, char **argv)
 {
-	enum { LOCAL = 256, CWD, ENV, USER, DROP_FD, ON_DISCONNECT, STATUS_FD, HELP, PRINT_VERSION };
+	enum {
+		LOCAL = 256,
+		CWD,
+		ENV,
+		USER,
+		DROP_FD,
+		ON_DISCONNECT,
+		STATUS_FD,
+		HELP,
+		PRINT_VERSION
+	};
 	static const struct option known[] = {
 		{ "local", no_argument, NULL, LOCAL },
 		{ "cwd", required_argument, NULL, CWD },
@@ -296,8 +308,8 @@ static void on_retry(void *arg)
 		watch_session(x);
 		/* What was received behind the answer is told without more coming. */
 		on_session(x, POLLIN);
-		if (x->quit_asked)
-			session_signal(x->session, SIGTERM, false);
+		if (x->asked_to_end)
+			session_signal(x->session, x->asked_to_end, false);
 	} else if (err == -ESRCH) {
 		outcome_unknown(x, "the link was lost, and the program's keeper with it");
 	} else {
@@ -345,9 +357,9 @@ static void forward(struct rexec *x, const struct signalfd_siginfo *info)
 
 	/* What the kernel sends (a terminal's ^C) it sends to the whole group. */
 	if (session_signal(x->session, signo, info->ssi_code == SI_KERNEL) && x->lost && ends) {
-		if (x->quit_asked)
+		if (x->asked_to_end)
 			outcome_unknown(x, "interrupted while the link is lost");
-		x->quit_asked = true;
+		x->asked_to_end = signo;
 	}
 	if (signo == SIGTSTP)
 		kill(getpid(), SIGSTOP);
@@ -526,7 +538,8 @@ static int open_session(struct rexec *x, int null, uint64_t ignored, uint64_t bl
 	if (!fds || !env)
 		return -ENOMEM;
 	if (!spec.cwd) {
-		snprintf(reason, SESSION_REASON_MAX, "the current directory is gone; use --cwd DIR");
+		snprintf(reason, SESSION_REASON_MAX,
+			 "the current directory is gone; use --cwd DIR");
 		return -ENOENT;
 	}
 	err = put_fds(x, fds, null);

@@ -37,10 +37,11 @@
 #define BACKLOG 1024
 #define KEEPERS_MAX 4096 /* forked by this process and still alive */
 #define ACCEPT_PAUSE_MS 100
-#define LOCK_FILE "rexec_server.lock"
+#define PID_FILE "rexec_server.pid" /* locked; holds the pid, which qtcfg takes from the lock */
 /* A session's sockets must fit sun_path: RUNTIME/sessions/ID/keeper.sock or fd65535.sock. */
-#define RUNTIME_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - \
-		     (sizeof("/" REXEC_SESSIONS "/") - 1) - REQUEST_ID_SIZE - sizeof("keeper.sock"))
+#define RUNTIME_MAX                                                                                \
+	(sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - (sizeof("/" REXEC_SESSIONS "/") - 1) -  \
+	 REQUEST_ID_SIZE - sizeof("keeper.sock"))
 
 struct options {
 	const char *runtime;
@@ -140,17 +141,22 @@ static int take_lock(const char *path)
 	struct stat ours, named;
 
 	for (;;) {
-		_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		_cleanup_close_ int fd =
+			open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 
 		if (fd < 0)
 			die("%s: %s", path, strerrordesc_np(errno));
 		if (fcntl(fd, F_SETLK, &lock)) {
 			fcntl(fd, F_GETLK, &lock);
-			die("rexec_server is running already in this runtime directory, as pid %d (%s)",
+			die("rexec_server is running already in this runtime directory, as pid %d "
+			    "(%s)",
 			    lock.l_pid, path);
 		}
-		if (!fstat(fd, &ours) && !stat(path, &named) && ours.st_ino == named.st_ino)
-			return take_fd(&fd);
+		if (fstat(fd, &ours) || stat(path, &named) || ours.st_ino != named.st_ino)
+			continue;
+		if (ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0)
+			die("%s: %s", path, strerrordesc_np(errno));
+		return take_fd(&fd);
 	}
 }
 
@@ -166,7 +172,7 @@ static void make_runtime_dir(struct server *s)
 	if (strlen(s->runtime) > RUNTIME_MAX)
 		die("%s: too long a path for the sockets in it (at most %zu bytes)", s->runtime,
 		    RUNTIME_MAX);
-	snprintf(path, sizeof(path), "%s/" LOCK_FILE, s->runtime);
+	snprintf(path, sizeof(path), "%s/" PID_FILE, s->runtime);
 	s->lock = take_lock(path);
 	snprintf(path, sizeof(path), "%s/" REXEC_SESSIONS, s->runtime);
 	if (mkdir(path, 0711) && errno != EEXIST)
@@ -214,7 +220,7 @@ static void leave_runtime_dir(const struct server *s)
 	/* Goes only when no keeper needs it any more. */
 	snprintf(path, sizeof(path), "%s/" REXEC_SESSIONS, s->runtime);
 	rmdir(path);
-	snprintf(path, sizeof(path), "%s/" LOCK_FILE, s->runtime);
+	snprintf(path, sizeof(path), "%s/" PID_FILE, s->runtime);
 	unlink(path);
 }
 
@@ -222,10 +228,9 @@ static void leave_runtime_dir(const struct server *s)
 
 static void become_keeper(struct server *s, int conn)
 {
-	const struct keeper_setup setup = { .conn = conn,
-					    .sessions = s->sessions,
-					    .runtime = s->runtime,
-					    .policy = &s->policy };
+	const struct keeper_setup setup = {
+		.conn = conn, .sessions = s->sessions, .runtime = s->runtime, .policy = &s->policy
+	};
 
 	close(s->lock);
 	close(s->listener);

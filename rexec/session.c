@@ -39,8 +39,8 @@ struct listener {
 
 struct session {
 	bool local;
-	int sock;	   /* -1: lost, or over */
-	int life;	   /* our end of the life line */
+	int sock;	      /* -1: lost, or over */
+	int life;	      /* our end of the life line */
 	bool started, exited; /* told */
 	bool over;	      /* nothing can follow any more */
 	struct frame_in in;
@@ -82,7 +82,8 @@ static void explain(bool local, int err, const struct sockaddr_un *to, char *rea
 		return;
 	else if (err == -ENOENT || err == -ECONNREFUSED)
 		snprintf(reason, SESSION_REASON_MAX,
-			 "rexec_server is not running %s: nobody listens on %s", where, to->sun_path);
+			 "rexec_server is not running %s: nobody listens on %s", where,
+			 to->sun_path);
 	else
 		snprintf(reason, SESSION_REASON_MAX, "cannot connect to %s %s: %s", to->sun_path,
 			 where, strerrordesc_np(-err));
@@ -100,7 +101,8 @@ static int dial(bool local, int type, const char *name, char *reason)
 		return -errno;
 	n = snprintf(to.sun_path, sizeof(to.sun_path), "%s/%s", runtime_dir(), name);
 	if (n < 0 || (size_t)n >= sizeof(to.sun_path)) {
-		snprintf(reason, SESSION_REASON_MAX, "%s: too long for a socket's name", runtime_dir());
+		snprintf(reason, SESSION_REASON_MAX, "%s: too long for a socket's name",
+			 runtime_dir());
 		return -ENAMETOOLONG;
 	}
 	err = local ? connect_local(sock, &to)
@@ -124,7 +126,8 @@ static int dial_session(const struct session *s, int type, const char *file)
 /* ---- sending and receiving ---- */
 
 /* All of @n bytes, the descriptors with the first; waits until @deadline. */
-static int send_all(int sock, const void *data, size_t n, const struct fdset *fds, uint64_t deadline)
+static int send_all(int sock, const void *data, size_t n, const struct fdset *fds,
+		    uint64_t deadline)
 {
 	size_t sent = 0;
 
@@ -270,8 +273,7 @@ static int put_fd(struct session *s, const struct session_spec *spec, const stru
 	if (from->kind == SESSION_FD_LISTENER) {
 		to->kind = REQUEST_FD_LISTENER;
 		to->value = canon_socktype(from->socktype);
-		s->listeners[s->n_listeners++] =
-			(struct listener){ from->number, from->socktype };
+		s->listeners[s->n_listeners++] = (struct listener){ from->number, from->socktype };
 		return 0;
 	}
 	index = pass(passed, from->fd);
@@ -317,9 +319,9 @@ static int put_tables(struct session *s, const struct session_spec *spec, struct
 	for (; !err && r->n_fds < spec->n_fds; r->n_fds++)
 		err = put_fd(s, spec, &spec->fds[r->n_fds], &r->fds[r->n_fds], passed);
 	for (size_t i = 0; i < spec->n_files; i++)
-		r->files[r->n_files++] = (struct request_file){
-			spec->files[i].name, spec->files[i].data, spec->files[i].size
-		};
+		r->files[r->n_files++] =
+			(struct request_file){ spec->files[i].name, spec->files[i].data,
+					       spec->files[i].size };
 	r->n_passed = (uint16_t)passed->n;
 	return err;
 }
@@ -599,12 +601,12 @@ int session_open_tty(struct session *s, const char *path)
 /* A connection to the keeper; -ESRCH when there is certainly none any more. */
 static int dial_keeper(const struct session *s)
 {
-	char reason[SESSION_REASON_MAX];
 	int sock = dial_session(s, SOCK_STREAM, REXEC_KEEPER_SOCKET);
 
 	if (sock != -ENOENT && sock != -ECONNREFUSED)
 		return sock;
 	if (!s->local) {
+		char reason[SESSION_REASON_MAX];
 		_cleanup_close_ int server = dial(false, SOCK_STREAM, REXEC_SOCKET, reason);
 
 		if (server < 0)

@@ -22,7 +22,8 @@
 #include <sys/types.h>
 
 #define SESSION_REASON_MAX 512
-#define SESSION_PASSED_MAX 252 /* descriptors of kind PASS that differ (SCM_MAX_FD, less the life line) */
+#define SESSION_PASSED_MAX                                                                         \
+	252 /* descriptors of kind PASS that differ (SCM_MAX_FD, less the life line) */
 
 /* Exit statuses that are ours, not the program's (rexec(1)). */
 enum {
@@ -56,9 +57,11 @@ struct session_file {
 };
 
 struct session_spec {
-	char *const *argv;	/* argv[0] names the program: a bare name or an absolute path */
-	char *const *env;	/* offered: what the policy's allowlist knows arrives, the rest is dropped */
-	char *const *env_named; /* asked for by name: arrives, or the request is refused; may be NULL */
+	char *const *argv; /* argv[0] names the program: a bare name or an absolute path */
+	char *const
+		*env; /* offered: what the policy's allowlist knows arrives, the rest is dropped */
+	char *const
+		*env_named; /* asked for by name: arrives, or the request is refused; may be NULL */
 	const char *cwd;
 	mode_t umask;
 	uint64_t ignored; /* signals that the program is to ignore: bit signo - 1 */
@@ -67,9 +70,10 @@ struct session_spec {
 	size_t n_fds;
 	const struct session_file *files; /* all together less than 2 MiB */
 	size_t n_files;
-	bool expand_dir;  /* "@DIR@" in an argument, also within it, stands for the session's
-			     private directory */
-	bool keep;	  /* a lost link leaves the program running, its output is held for re-attachment */
+	bool expand_dir; /* "@DIR@" in an argument, also within it, stands for the session's
+			    private directory */
+	bool keep; /* a lost link leaves the program running, its output is held for re-attachment
+		    */
 	const char *user; /* NULL: as the caller; only root may name another */
 };
 
@@ -77,10 +81,10 @@ enum session_event_kind {
 	SESSION_NONE,	 /* nothing yet */
 	SESSION_STARTED, /* execve succeeded; pid is the HOST's */
 	SESSION_REFUSED, /* never ran: `status` is 125, 126 or 127, `reason` says why */
-	SESSION_EXITED,	 /* the started process ended with wait status `status` (of this machine, for
-			    WIFEXITED and so on); `survivors`: descendants go on (it daemonized) */
-	SESSION_GONE,	 /* the last descendant ended, too; follows EXITED with survivors */
-	SESSION_LOST,	 /* the connection broke without an outcome; session_attach() may mend it */
+	SESSION_EXITED, /* the started process ended with wait status `status` (of this machine, for
+			   WIFEXITED and so on); `survivors`: descendants go on (it daemonized) */
+	SESSION_GONE,	/* the last descendant ended, too; follows EXITED with survivors */
+	SESSION_LOST,	/* the connection broke without an outcome; session_attach() may mend it */
 };
 
 struct session_event {
@@ -96,10 +100,10 @@ struct session;
 /**
  * session_open() - connect to rexec_server and ask it to run @spec
  * @local	on this machine, without udsproxyd
- * @reason	a sentence for a person on failure, SESSION_REASON_MAX bytes: which of udsproxyd, the
- *		peer or rexec_server is missing
- * The caller's resource limits (getrlimit(2)) go along. STARTED or REFUSED is the first event.
- * Return: 0 and a session in @out (session_free()), or a negative errno.
+ * @reason	a sentence for a person on failure, SESSION_REASON_MAX bytes: which of udsproxyd,
+ *the peer or rexec_server is missing The caller's resource limits (getrlimit(2)) go along. STARTED
+ *or REFUSED is the first event. Return: 0 and a session in @out (session_free()), or a negative
+ *errno.
  */
 int session_open(struct session **out, const struct session_spec *spec, bool local, char *reason);
 
@@ -121,8 +125,8 @@ int session_signal(struct session *s, int signo, bool group);
 int session_affinity(struct session *s, pid_t tid, const uint8_t *cpus, size_t size);
 
 /** session_dial() - a connected socket to the program's twin of listener @number, or a negative
- * errno: -EAGAIN try again soon (backlog full), -ECONNREFUSED the program closed it. The caller owns
- * it: CLOEXEC, blocking. Not before STARTED; works while the session's connection is lost. */
+ * errno: -EAGAIN try again soon (backlog full), -ECONNREFUSED the program closed it. The caller
+ * owns it: CLOEXEC, blocking. Not before STARTED; works while the session's connection is lost. */
 int session_dial(struct session *s, int number);
 
 /** session_dial_file() - the same to a listening SOCK_STREAM socket `@DIR@/name` that the program
@@ -134,8 +138,8 @@ int session_dial_file(struct session *s, const char *name);
 int session_open_tty(struct session *s, const char *path);
 
 /** session_attach() - one attempt to attach again after SESSION_LOST, within about @timeout_ms.
- * Return: 0 attached; -ESRCH the keeper is gone (the outcome stays unknown); another negative errno:
- * not reachable now, try again. Output descriptors are passed anew. */
+ * Return: 0 attached; -ESRCH the keeper is gone (the outcome stays unknown); another negative
+ * errno: not reachable now, try again. Output descriptors are passed anew. */
 int session_attach(struct session *s, int timeout_ms);
 
 /** session_free() - close and free; a program that still runs is ended (TERM, then KILL) */

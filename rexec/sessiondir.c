@@ -25,8 +25,8 @@ static int open_dir(int at, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const char *id, uid_t uid,
-		    gid_t gid)
+int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const char *id,
+		    uid_t uid, gid_t gid)
 {
 	int n = snprintf(d->path, sizeof(d->path), "%s/" REXEC_SESSIONS "/%s", runtime, id);
 
@@ -37,7 +37,7 @@ int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const
 		return -ENAMETOOLONG;
 	if (mkdirat(parent, id, 0700))
 		return -errno;
-	snprintf(d->id, sizeof(d->id), "%s", id);
+	memcpy(d->id, id, sizeof(d->id));
 	d->fd = open_dir(parent, id);
 	if (d->fd < 0 || fchmod(d->fd, 0700) || fchown(d->fd, uid, gid)) {
 		int err = d->fd < 0 ? d->fd : -errno;

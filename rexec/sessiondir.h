@@ -23,15 +23,19 @@ struct sessiondir {
 	char path[108]; /* absolute, short enough for sockets in it */
 };
 
-#define SESSIONDIR_NONE { .fd = -1 }
+#define SESSIONDIR_NONE                                                                            \
+	{                                                                                          \
+		.fd = -1                                                                           \
+	}
 
 /**
- * sessiondir_make() - make the directory for session @id, owned by @uid and @gid
+ * sessiondir_make() - make the directory for session @id (REQUEST_ID_SIZE bytes), owned by @uid and
+ * @gid
  * @parent	RUNTIME/sessions, borrowed for as long as @d is used; @runtime its parent's path
  * Return: 0 or -errno (-EEXIST: there is such a session)
  */
-int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const char *id, uid_t uid,
-		    gid_t gid);
+int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const char *id,
+		    uid_t uid, gid_t gid);
 /** sessiondir_write() - a file of mode 0600 in it; 0 or -errno */
 int sessiondir_write(const struct sessiondir *d, const struct request_file *file);
 /** sessiondir_listen() - a listening socket @name in it, connectable by its owner; the descriptor

@@ -36,22 +36,26 @@ TESTS_unit = $(UNIT_TESTS)
 TESTS_shim = $(wildcard scripts/check-symbols.sh)
 TESTS_wire = $(call executables,tests/wire)
 TESTS_behaviour = $(call executables,tests/behaviour)
-TESTS_e2e = $(wildcard tests/e2e/vm.sh tests/e2e/chroot.sh)
+TESTS_e2e = $(filter %.sh,$(call executables,tests/e2e))
 TESTS_long = $(call executables,tests/long)
 
 # The shim lives in programs that know nothing of sanitizers: it is never a sanitizers' build.
 SHIM_B ?= $(B)
 
 # The product as `make install` makes it, for those tests that run it in a place of its own.
-.PHONY: programs stage run-tests
+.PHONY: programs stage guest run-tests
 programs: $(PROGRAMS) $(SHIM_B)/lib/libudsproxy.so
 stage: programs
 	@rm -rf $(B)/stage
 	@$(MAKE) --no-print-directory -s install FROM=$(B) DESTDIR=$(abspath $(B))/stage
 
+# The guests' kernel, downloaded before a test has no network any more.
+guest:
+	@bash -euc '. tests/rig/guestlib.sh; find_kernel'
+
 # run-tests KINDS="unit wire ...": of this FLAVOUR; made by the targets below.
 run-tests: $(if $(filter-out unit,$(KINDS)),programs) $(if $(filter unit,$(KINDS)),$(UNIT_TESTS)) \
-		$(if $(filter e2e long demo,$(KINDS)),stage)
+		$(if $(filter behaviour e2e long,$(KINDS)),guest) $(if $(filter e2e long,$(KINDS)),stage)
 	@BIN=$(abspath $(B))/bin LIBEXEC=$(abspath $(B))/libexec LIB=$(abspath $(SHIM_B))/lib \
 	STAGE=$(abspath $(B))/stage FLAVOUR=$(FLAVOUR) $(TESTS_WRAPPER) \
 		scripts/run-tests $(B)/results $(foreach kind,$(KINDS),$(TESTS_$(kind)))

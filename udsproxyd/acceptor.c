@@ -2,38 +2,71 @@
 #include "acceptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "util.h"
 
 #define PAUSE_MS 100
 #define ACCEPTS_A_TURN 64
+#define RESERVE 64 /* descriptors, for connections that are being made already */
 
 struct acceptor {
 	struct worker *worker;
 	struct event event;
 	struct event pause;
+	bool complained;
 	void (*accepted)(struct worker *w, int fd);
 };
 
-static void on_connection(evutil_socket_t listening, short what, void *arg)
+/* Who waits in the backlog loses nothing. The kernel gives out the lowest free number. */
+static bool is_short_of_descriptors(void)
+{
+	struct rlimit limit;
+	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	int error = errno;
+
+	if (fd < 0)
+		return error == EMFILE || error == ENFILE;
+	close(fd);
+	return !getrlimit(RLIMIT_NOFILE, &limit) &&
+	       (rlim_t)fd + MIN(RESERVE, limit.rlim_cur / 4) >= limit.rlim_cur;
+}
+
+static void pause_accepting(struct acceptor *a)
 {
 	static const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
+
+	if (!a->complained)
+		log_warning("cannot accept: %m; waiting");
+	a->complained = true;
+	event_del(&a->event);
+	event_add(&a->pause, &pause);
+}
+
+static void on_connection(evutil_socket_t listening, short what, void *arg)
+{
 	struct acceptor *a = arg;
 
 	(void)what;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd;
 
+		if (is_short_of_descriptors()) {
+			errno = EMFILE;
+			pause_accepting(a);
+			return;
+		}
+		fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
+			a->complained = false;
 			a->accepted(a->worker, fd);
 			continue;
 		}
 		/* ECONNABORTED and the network's errors concern the one that is gone (accept(2)). */
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			log_warning("cannot accept: %m; waiting");
-			event_del(&a->event);
-			event_add(&a->pause, &pause);
+			pause_accepting(a);
 			return;
 		}
 		if (errno == EAGAIN)

@@ -172,3 +172,18 @@ bool addr_same_host(const struct addr *a, const struct sockaddr_storage *peer)
 	}
 	return false;
 }
+
+void addr_host(const struct sockaddr_storage *peer, char *text)
+{
+	char ip[INET6_ADDRSTRLEN] = "";
+
+	if (peer->ss_family == AF_VSOCK) {
+		snprintf(text, ADDR_TEXT, "vsock:%u", ((const struct sockaddr_vm *)peer)->svm_cid);
+		return;
+	}
+	if (peer->ss_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)peer)->sin_addr, ip, sizeof(ip));
+	else
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)peer)->sin6_addr, ip, sizeof(ip));
+	snprintf(text, ADDR_TEXT, "%s", ip);
+}

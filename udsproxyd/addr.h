@@ -29,6 +29,8 @@ int addr_listen(const struct addr *a);
 int addr_connect(const struct addr *to, const struct addr *from);
 /** addr_same_host() - does the peer of @fd come from @a's host (whatever its port)? */
 bool addr_same_host(const struct addr *a, const struct sockaddr_storage *peer);
+/** addr_host() - the host of @peer as @text, of ADDR_TEXT bytes: "10.0.0.1", "vsock:3" */
+void addr_host(const struct sockaddr_storage *peer, char *text);
 /** addr_tune() - options for a fresh transport: no delay (TCP), large buffers (vsock) */
 void addr_tune(const struct addr *a, int fd);
 

@@ -2,7 +2,9 @@
 #include "channel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <search.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -11,6 +13,7 @@
 #include "watch.h"
 
 struct channel_table {
+	pthread_mutex_t passing; /* held by channel_pass(), before any other lock */
 	pthread_mutex_t lock;
 	void *by_id;  /* tsearch(3) trees of struct channel */
 	void *by_key; /* those that have a key */
@@ -43,37 +46,29 @@ struct channel_table *channels_new(void)
 
 	if (!table)
 		die("out of memory");
+	pthread_mutex_init(&table->passing, NULL);
 	pthread_mutex_init(&table->lock, NULL);
 	return table;
 }
 
-/* A reference to what @tree has for @wanted, with the table locked meanwhile. */
-static struct channel *find(struct channel_table *table, void *const *tree,
-			    const struct channel *wanted,
+/* A reference to what @tree has for @wanted, or NULL. The table is locked. */
+static struct channel *find(void *const *tree, const struct channel *wanted,
 			    int (*compare)(const void *, const void *))
 {
-	struct channel *const *found;
-	struct channel *c;
+	struct channel *const *found = tfind(wanted, tree, compare);
 
-	pthread_mutex_lock(&table->lock);
-	found = tfind(wanted, tree, compare);
-	c = found ? channel_ref(*found) : NULL;
-	pthread_mutex_unlock(&table->lock);
-	return c;
-}
-
-struct channel *channel_by_key(struct channel_table *table, const struct channel_key *key)
-{
-	struct channel wanted = { .key = *key };
-
-	return find(table, &table->by_key, &wanted, compare_keys);
+	return found ? channel_ref(*found) : NULL;
 }
 
 struct channel *channel_by_id(struct channel_table *table, const struct frame_id *id)
 {
 	struct channel wanted = { .id = *id };
+	struct channel *c;
 
-	return find(table, &table->by_id, &wanted, compare_ids);
+	pthread_mutex_lock(&table->lock);
+	c = find(&table->by_id, &wanted, compare_ids);
+	pthread_mutex_unlock(&table->lock);
+	return c;
 }
 
 static bool insert(void **tree, struct channel *c, int (*compare)(const void *, const void *))
@@ -93,31 +88,91 @@ static bool insert_both(struct channel_table *table, struct channel *c)
 	return false;
 }
 
-struct channel *channel_new(struct channel_table *table, const struct frame_id *id,
-			    const struct channel_key *key, uint8_t kind, uint8_t socktype)
+/* As @like, in the table, which is locked, with a reference for the caller; NULL: out of memory. */
+static struct channel *channel_new(struct channel_table *table, const struct channel *like)
 {
-	struct channel *c = calloc(1, sizeof(*c));
-	bool inserted;
+	struct channel *c = malloc(sizeof(*c));
 
 	if (!c)
 		return NULL;
-	c->id = *id;
-	if (key)
-		c->key = *key;
-	c->kind = kind;
-	c->socktype = socktype;
-	c->ours = key != NULL;
-	c->fd = -1;
+	*c = *like;
+	c->fd = c->kept = -1;
 	atomic_init(&c->refs, 2); /* the table's and the caller's */
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_mutex_lock(&table->lock);
-	inserted = insert_both(table, c);
-	pthread_mutex_unlock(&table->lock);
-	if (inserted)
+	if (insert_both(table, c))
 		return c;
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 	return NULL;
+}
+
+struct channel *channel_obtain(struct channel_table *table, const struct frame_id *id, uint8_t kind)
+{
+	struct channel wanted = { .id = *id, .kind = kind };
+	struct channel *c;
+
+	pthread_mutex_lock(&table->lock);
+	c = find(&table->by_id, &wanted, compare_ids);
+	if (!c)
+		c = channel_new(table, &wanted);
+	pthread_mutex_unlock(&table->lock);
+	return c;
+}
+
+int channel_pass(struct channel_table *table, const struct channel_key *key, uint8_t socktype,
+		 int (*start)(struct channel *c, void *arg), void *arg, struct channel **out,
+		 uint16_t *count)
+{
+	struct channel wanted = { .key = *key, .kind = key->kind, .socktype = socktype, .ours = true };
+	struct channel *c;
+	int err = 0;
+
+	worker_random_id(&wanted.id);
+	pthread_mutex_lock(&table->passing);
+	pthread_mutex_lock(&table->lock);
+	c = find(&table->by_key, &wanted, compare_keys);
+	if (!c)
+		c = channel_new(table, &wanted);
+	if (c)
+		*count = (uint16_t)(atomic_fetch_add(&c->passed, 1) + 1);
+	pthread_mutex_unlock(&table->lock);
+	if (!c)
+		err = -ENOMEM;
+	else if (!memcmp(&c->id, &wanted.id, sizeof(c->id)))
+		err = start(c, arg);
+	pthread_mutex_unlock(&table->passing);
+	if (err && c)
+		channel_unref(c);
+	*out = c;
+	return err;
+}
+
+/* The table is locked. */
+static void forget_key(struct channel_table *table, struct channel *c)
+{
+	if (c->key.kind)
+		tdelete(c, &table->by_key, compare_keys);
+	c->key.kind = 0;
+}
+
+bool channel_settle(struct channel_table *table, struct channel *c, uint16_t count)
+{
+	bool latest;
+
+	pthread_mutex_lock(&table->lock);
+	latest = atomic_load(&c->passed) == count;
+	if (latest)
+		forget_key(table, c);
+	pthread_mutex_unlock(&table->lock);
+	return latest;
+}
+
+uint16_t channel_retire(struct channel_table *table, struct channel *c)
+{
+	pthread_mutex_lock(&table->lock);
+	forget_key(table, c);
+	pthread_mutex_unlock(&table->lock);
+	return (uint16_t)atomic_load(&c->passed);
 }
 
 struct channel *channel_ref(struct channel *c)
@@ -131,6 +186,7 @@ void channel_unref(struct channel *c)
 	if (atomic_fetch_sub(&c->refs, 1) > 1)
 		return;
 	close_keep_errno(c->fd);
+	close_keep_errno(c->kept);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -157,11 +213,11 @@ void channel_end(struct channel_table *table, struct channel *c, struct daemon *
 		return;
 	pthread_mutex_lock(&table->lock);
 	tdelete(c, &table->by_id, compare_ids);
-	if (c->key.kind)
-		tdelete(c, &table->by_key, compare_keys);
+	forget_key(table, c);
 	pthread_mutex_unlock(&table->lock);
 	pthread_mutex_lock(&c->lock);
 	replace_fd(&c->fd, -1);
+	replace_fd(&c->kept, -1);
 	c->session = NULL;
 	pthread_mutex_unlock(&c->lock);
 	kick(c, d);
@@ -185,14 +241,41 @@ void channels_free(struct channel_table *table)
 {
 	tdestroy(table->by_key, keep);
 	tdestroy(table->by_id, forget);
+	pthread_mutex_destroy(&table->passing);
 	pthread_mutex_destroy(&table->lock);
 	free(table);
+}
+
+bool channel_is_pipe(const struct channel *c)
+{
+	return c->kind == WIRE_FD_PIPE_READ || c->kind == WIRE_FD_PIPE_WRITE;
 }
 
 bool channel_reads(const struct channel *c)
 {
 	/* A read end that was passed to us is read here; for a write end we keep the read end. */
 	return c->kind == (c->ours ? WIRE_FD_PIPE_READ : WIRE_FD_PIPE_WRITE);
+}
+
+int channel_reopen(int fd, int flags)
+{
+	char link[32];
+	int new;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	new = open(link, flags | O_CLOEXEC);
+	return new < 0 ? -errno : new;
+}
+
+void channel_keep(struct channel *c, bool keep)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&c->lock);
+	if (keep && c->fd >= 0)
+		fd = channel_reopen(c->fd, O_RDONLY);
+	replace_fd(&c->kept, MAX(fd, -1));
+	pthread_mutex_unlock(&c->lock);
 }
 
 ssize_t channel_read(struct channel *c, void *data, size_t len)

@@ -39,6 +39,7 @@ struct channel {
 
 	pthread_mutex_t lock; /* for what follows */
 	int fd;		      /* our end: a session's, or one that waits for its session */
+	int kept;	      /* the read end of a pipe that nobody has here now, or -1 */
 	bool primed;	      /* see session_adopt() */
 
 	uint64_t moved;	      /* bytes read from fd, where it is a pipe's read end */
@@ -48,27 +49,47 @@ struct channel {
 
 	atomic_uint_least64_t delivered; /* bytes written to fd, where it is a pipe's write end */
 	atomic_uint_least64_t kick;	 /* workers (a bit each) with sessions that wait for more */
-	atomic_uint_least16_t passed;	 /* how often, modulo 65536: tells a stale SHUT or STOP */
+	atomic_uint_least16_t passed;	 /* how often, as channel_pass() says it */
 	atomic_bool ended;
 };
 
 struct channel_table *channels_new(void);
 void channels_free(struct channel_table *table);
 
-/** channel_by_key(), channel_by_id() - a reference to it, or NULL */
-struct channel *channel_by_key(struct channel_table *table, const struct channel_key *key);
+/** channel_by_id() - a reference to it, or NULL */
 struct channel *channel_by_id(struct channel_table *table, const struct frame_id *id);
-/** channel_new() - in the table, with one reference for the caller; NULL: out of memory, or the id or
- * key is there already */
-struct channel *channel_new(struct channel_table *table, const struct frame_id *id,
-			    const struct channel_key *key, uint8_t kind, uint8_t socktype);
+/** channel_obtain() - the same, but made when it is not there; NULL: out of memory */
+struct channel *channel_obtain(struct channel_table *table, const struct frame_id *id, uint8_t kind);
+/**
+ * channel_pass() - the channel of a descriptor here that is passed (once more)
+ * @start	called for a new one, with no other pass going on; what it returns but 0 is the failure
+ * @count	how often it was passed by now, modulo 65536; 1: the first time
+ * Return: 0 and a reference in @out, or a negative errno.
+ */
+int channel_pass(struct channel_table *table, const struct channel_key *key, uint8_t socktype,
+		 int (*start)(struct channel *c, void *arg), void *arg, struct channel **out,
+		 uint16_t *count);
+/** channel_settle() - the peer says that nobody there has the pipe @c any more, knowing of @count
+ * passes; false: it was passed again meanwhile. If not, it never will be: the next pass of the
+ * pipe makes a new channel. */
+bool channel_settle(struct channel_table *table, struct channel *c, uint16_t count);
+/** channel_retire() - the pipe @c ended here: the same; Return: how often it was passed in all */
+uint16_t channel_retire(struct channel_table *table, struct channel *c);
 struct channel *channel_ref(struct channel *c);
 void channel_unref(struct channel *c);
+/** channel_is_pipe() - rather than a socket? */
+bool channel_is_pipe(const struct channel *c);
 /** channel_end() - out of the table, its descriptor closed, all who wait for it kicked */
 void channel_end(struct channel_table *table, struct channel *c, struct daemon *d);
 
 /** channel_reads() - is our end a pipe's read end? */
 bool channel_reads(const struct channel *c);
+/** channel_reopen() - the pipe that @fd is an end of, opened anew with @flags, which the original does
+ * not share; or a negative errno */
+int channel_reopen(int fd, int flags);
+/** channel_keep() - have, or give up, a read end of the pipe whose write end is ours, so that it can be
+ * written to while nobody reads it */
+void channel_keep(struct channel *c, bool keep);
 /** channel_read() - read(2) from our end and count; Return: bytes, or a negative errno */
 ssize_t channel_read(struct channel *c, void *data, size_t len);
 /** channel_position() - bytes ever written to the pipe whose read end is ours */

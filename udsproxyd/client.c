@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "aside.h"
 #include "canon.h"
 #include "daemon.h"
 #include "fdmap.h"
@@ -242,11 +243,13 @@ static void connect_peer(struct client *c, const struct proxyreq *q)
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
-static void crosses(struct client *c, const struct fdset *set)
+static void crosses(struct client *c, struct fdset *set)
 {
 	char reason[FDMAP_REASON_MAX] = "";
 	int err = set->n == 1 ? fdmap_crosses(c->worker->daemon, set->fd[0], reason) : -EINVAL;
 
+	if (set->n == 1)
+		aside_close(fdset_take(set, 0));
 	client_refuse(c, -err, reason);
 }
 
@@ -258,7 +261,7 @@ static void reload(struct client *c)
 	client_refuse(c, -err, reason);
 }
 
-static void handle(struct client *c, const struct proxyreq *q, const struct fdset *set)
+static void handle(struct client *c, const struct proxyreq *q, struct fdset *set)
 {
 	if (q->op == PROXYREQ_CONNECT && !c->control && q->name_len)
 		connect_peer(c, q);
@@ -290,6 +293,7 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
+		fdset_close(&set);
 		/* It closes this as soon as it is connected: then that is what has to be seen. */
 		if (c->once_fd >= 0 && take_connection(c))
 			return;

@@ -194,7 +194,7 @@ static int set(struct config *c, const char *key, const char *value, char *error
 
 struct file_state {
 	struct config *c;
-	const char *file;
+	FILE *stream;
 	char error[ERROR_MAX];
 };
 
@@ -214,18 +214,34 @@ static int file_entry(void *arg, const char *section, const char *key, const cha
 	return !*error;
 }
 
+/* inih takes the rest of a long line for another. */
+static char *read_line(char *line, int size, void *arg)
+{
+	struct file_state *state = arg;
+	char *found = fgets(line, size, state->stream);
+
+	if (found && strlen(line) == (size_t)size - 1 && line[size - 2] != '\n' && !*state->error)
+		snprintf(state->error, sizeof(state->error),
+			 "'%.40s...': longer than %d bytes; give it on the command line", line, size - 2);
+	return *state->error ? NULL : found;
+}
+
 static void read_file(struct config *c)
 {
 	char path[512];
-	struct file_state state = { .c = c, .file = path };
+	struct file_state state = { .c = c };
 	int line;
 
 	snprintf(path, sizeof(path), "%s/udsproxyd.conf", c->config_dir);
 	if (access(path, F_OK))
 		return;
-	line = ini_parse(path, file_entry, &state);
-	if (line < 0)
+	state.stream = fopen(path, "re");
+	if (!state.stream)
 		usage_error("%s: cannot be read: %s", path, strerror(errno));
+	line = ini_parse_stream(read_line, &state, file_entry, &state);
+	fclose(state.stream);
+	if (line <= 0 && *state.error)
+		usage_error("%s: %s", path, state.error);
 	if (line > 0)
 		usage_error("%s, line %d: %s", path, line,
 			    *state.error ? state.error : "not KEY = VALUE");

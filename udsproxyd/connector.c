@@ -18,8 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#include <linux/openat2.h>
-
+#include "aside.h"
 #include "canon.h"
 #include "daemon.h"
 #include "rules.h"
@@ -61,17 +60,6 @@ static void become_self(void)
 		switch_back();
 }
 
-static int open_beneath(int root, const char *rest)
-{
-	struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-	long fd = syscall(SYS_openat2, root, rest, &how, sizeof(how));
-
-	return fd < 0 ? -errno : (int)fd;
-}
-
 static int connect_address(int socktype, const struct sockaddr_un *sa, socklen_t len)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -92,11 +80,18 @@ static int connect_inode(int socktype, int path_fd)
 	return connect_address(socktype, &sa, sizeof(sa));
 }
 
-static int connect_beneath(int socktype, int root, const char *rest)
+/* What the kernel has not at hand: to be tried again where waiting is allowed. */
+static int not_at_hand(int fd, bool cached)
 {
-	_cleanup_close_ int fd = open_beneath(root, rest);
+	/* EINVAL: a kernel before RESOLVE_CACHED (Linux 5.12). */
+	return cached && (fd == -EAGAIN || fd == -EINVAL) ? -EINPROGRESS : fd;
+}
 
-	return fd < 0 ? fd : connect_inode(socktype, fd);
+static int connect_beneath(int socktype, int root, const char *rest, bool cached)
+{
+	_cleanup_close_ int fd = aside_open_beneath(root, rest, O_PATH, cached);
+
+	return fd < 0 ? not_at_hand(fd, cached) : connect_inode(socktype, fd);
 }
 
 static int connect_abstract(int socktype, const char *name, size_t len)
@@ -108,7 +103,7 @@ static int connect_abstract(int socktype, const char *name, size_t len)
 }
 
 static int connect_name(struct daemon *d, const struct frame_open *o, int socktype,
-			const struct frame_credentials *c, struct connector_result *r)
+			const struct frame_credentials *c, bool cached, struct connector_result *r)
 {
 	_cleanup_close_ int root_fd = -1;
 	char root[RULES_NAME_SIZE + 1], rest[RULES_NAME_SIZE];
@@ -120,7 +115,7 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int sockty
 			 "the peer does not accept it: no udsaccept rule there allows it");
 		return -EACCES;
 	}
-	r->explicit_credentials = creds && c->uid != 0 && getuid() == 0;
+	r->explicit_credentials &= creds;
 	if (o->name[0] == '\0') {
 		fd = become(c);
 		if (fd)
@@ -129,13 +124,13 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int sockty
 		become_self();
 		return fd;
 	}
-	root_fd = open(root, O_PATH | O_CLOEXEC);
+	root_fd = aside_open(root, O_PATH, cached);
 	if (root_fd < 0)
-		return -errno;
+		return not_at_hand(root_fd, cached);
 	fd = become(c);
 	if (fd)
 		return fd;
-	fd = *rest ? connect_beneath(socktype, root_fd, rest) : connect_inode(socktype, root_fd);
+	fd = *rest ? connect_beneath(socktype, root_fd, rest, cached) : connect_inode(socktype, root_fd);
 	become_self();
 	return fd;
 }
@@ -159,7 +154,8 @@ static int connect_twin(struct daemon *d, const struct frame_open *o, int sockty
 	return fd;
 }
 
-void connector_connect(struct daemon *d, const struct frame_open *o, struct connector_result *r)
+void connector_connect(struct daemon *d, const struct frame_open *o, bool cached,
+		       struct connector_result *r)
 {
 	const struct config *config = &d->config;
 	struct frame_credentials c = o->credentials;
@@ -171,8 +167,9 @@ void connector_connect(struct daemon *d, const struct frame_open *o, struct conn
 	for (size_t i = 0; i < c.n_groups; i++)
 		c.groups[i] = config_mapped(config->map_gid, config->n_map_gid, c.groups[i]);
 	r->credentials = (struct ucred){ .pid = getpid(), .uid = c.uid, .gid = c.gid };
+	r->explicit_credentials = c.uid != 0 && getuid() == 0;
 	if (socktype != SOCK_STREAM && socktype != SOCK_SEQPACKET)
 		return;
 	r->fd = o->target == WIRE_TARGET_LISTENER ? connect_twin(d, o, socktype, &c)
-						  : connect_name(d, o, socktype, &c, r);
+						  : connect_name(d, o, socktype, &c, cached, r);
 }

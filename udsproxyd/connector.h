@@ -8,7 +8,8 @@
 #include "worker.h"
 
 struct connector_result {
-	int fd; /* connected, non-blocking, the caller's; or a negative errno, -EAGAIN: full backlog */
+	int fd; /* connected, non-blocking, the caller's; or a negative errno: -EAGAIN: full backlog,
+		   -EINPROGRESS: the name is not at hand */
 	bool explicit_credentials; /* every message must carry `credentials` */
 	struct ucred credentials;
 	char reason[WIRE_REASON_MAX];
@@ -20,7 +21,9 @@ struct connector_result {
  * The path is looked up and connected to with the client's uid, gid and groups (mapped), so
  * permissions and the server's SO_PEERCRED are the client's; no symbolic link is followed
  * below the rule's root.
+ * @cached	on a worker: never wait for a file system (aside.h)
  */
-void connector_connect(struct daemon *d, const struct frame_open *o, struct connector_result *r);
+void connector_connect(struct daemon *d, const struct frame_open *o, bool cached,
+		       struct connector_result *r);
 
 #endif

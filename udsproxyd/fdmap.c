@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "aside.h"
 #include "canon.h"
 #include "channel.h"
 #include "share.h"
@@ -63,17 +64,6 @@ static int local_flags(uint32_t wire)
 		if (wire & open_flags[i].wire)
 			local |= open_flags[i].local;
 	return local;
-}
-
-/* The same pipe or device, opened anew: with flags of our own, which the original does not share. */
-static int reopen(int fd, int flags)
-{
-	char link[32];
-	int new;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	new = open(link, flags | O_CLOEXEC | O_NOCTTY);
-	return new < 0 ? -errno : new;
 }
 
 /* ---- looking ----------------------------------------------------------------------------- */
@@ -124,12 +114,32 @@ static int classify_pipe(int flags, struct item *item, char *reason)
 	return refuse(reason, "a FIFO opened for both reading and writing");
 }
 
+/* What /proc calls it, as far as that fits. */
+static void kernel_name(int fd, char *name, size_t size)
+{
+	char link[32];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, name, size - 1);
+	name[MAX(n, 0)] = '\0';
+}
+
+static bool is_memfd(int fd)
+{
+	char name[16];
+
+	kernel_name(fd, name, sizeof(name));
+	return !strncmp(name, "/memfd:", 7);
+}
+
 static int classify_file(const struct config *c, int fd, struct item *item, char *reason)
 {
 	off_t offset = lseek(fd, 0, SEEK_CUR);
 
 	if (share_peer_path(c, fd, item->path, sizeof(item->path)))
-		return refuse(reason, "a file or directory below no share (--share)");
+		return refuse(reason, is_memfd(fd) ? "a memfd"
+						   : "a file or directory below no share (--share)");
 	item->kind = WIRE_FD_FILE;
 	item->offset = offset < 0 ? 0 : (uint64_t)offset;
 	return 0;
@@ -163,27 +173,25 @@ static int classify_device(const struct config *c, dev_t rdev, struct item *item
 
 static int classify_other(int fd, char *reason)
 {
-	char link[32], what[64];
-	ssize_t n;
+	char what[64];
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, what, sizeof(what) - 1);
-	what[MAX(n, 0)] = '\0';
-	return refuse(reason, n > 0 ? what : "of an unknown kind");
+	kernel_name(fd, what, sizeof(what));
+	return refuse(reason, *what ? what : "of an unknown kind");
 }
 
 static int classify(struct daemon *d, int fd, struct item *item, char *reason)
 {
 	int flags = fcntl(fd, F_GETFL);
-	struct stat st;
+	struct statx st;
 	int err;
 
-	if (flags < 0 || fstat(fd, &st))
+	/* Not fstat: a network file system may be served through this very thread. */
+	if (flags < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st))
 		return refuse(reason, strerror(errno));
 	*item = (struct item){ .flags = wire_flags(flags) };
 	if (flags & O_PATH)
 		return refuse(reason, "opened with O_PATH");
-	switch (st.st_mode & S_IFMT) {
+	switch (st.stx_mode & S_IFMT) {
 	case S_IFSOCK:
 		err = classify_socket(fd, item, reason);
 		break;
@@ -194,11 +202,15 @@ static int classify(struct daemon *d, int fd, struct item *item, char *reason)
 	case S_IFDIR:
 		return classify_file(&d->config, fd, item, reason);
 	case S_IFCHR:
-		return classify_device(&d->config, st.st_rdev, item, reason);
+		return classify_device(&d->config, makedev(st.stx_rdev_major, st.stx_rdev_minor), item, reason);
 	default:
 		return classify_other(fd, reason);
 	}
-	item->key = (struct channel_key){ .dev = st.st_dev, .ino = st.st_ino, .kind = item->kind };
+	item->key = (struct channel_key){
+		.dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+		.ino = st.stx_ino,
+		.kind = item->kind,
+	};
 	return err;
 }
 
@@ -211,9 +223,16 @@ int fdmap_crosses(struct daemon *d, int fd, char *reason)
 
 /* ---- describing -------------------------------------------------------------------------- */
 
+static enum session_local local_of(const struct channel *c)
+{
+	if (channel_is_pipe(c))
+		return SESSION_PIPE;
+	return c->socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
+}
+
 /* A session that carries what goes through @c. Whose bytes they are is settled by the message that
  * carried the descriptor; the request itself is the daemon's. */
-static int carry(struct worker *w, struct channel *c, enum session_local local)
+static int carry(struct worker *w, struct channel *c)
 {
 	struct frame_open o = {
 		.target = WIRE_TARGET_CHANNEL,
@@ -224,7 +243,7 @@ static int carry(struct worker *w, struct channel *c, enum session_local local)
 	struct session *s;
 
 	worker_random_id(&o.id);
-	s = session_open(w, &o, local, NULL, c, c->fd);
+	s = session_open(w, &o, local_of(c), NULL, c, c->fd);
 	if (!s)
 		return -errno;
 	pthread_mutex_lock(&c->lock);
@@ -234,73 +253,63 @@ static int carry(struct worker *w, struct channel *c, enum session_local local)
 	return 0;
 }
 
-static int start_channel(struct worker *w, struct channel *c, struct fdset *set, int i)
+/* The descriptor @i of @set, which came in on worker @w. */
+struct arrival {
+	struct worker *w;
+	struct fdset *set;
+	int i;
+};
+
+static int start_carrying(struct channel *c, const struct arrival *a)
 {
-	if (c->kind == WIRE_FD_LISTENER) {
-		c->fd = fdset_take(set, i);
-		return watch_original(w, c);
-	}
-	if (c->kind == WIRE_FD_SOCKET) {
-		c->fd = fdset_take(set, i);
-		return carry(w, c, c->socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET);
-	}
-	c->fd = reopen(set->fd[i], O_NONBLOCK | (c->kind == WIRE_FD_PIPE_READ ? O_RDONLY : O_WRONLY));
+	bool pipe = channel_is_pipe(c);
+
+	c->fd = pipe ? channel_reopen(a->set->fd[a->i],
+			      O_NONBLOCK | (c->kind == WIRE_FD_PIPE_READ ? O_RDONLY : O_WRONLY))
+		     : fdset_take(a->set, a->i);
 	if (c->fd < 0) {
 		int err = c->fd;
 
 		c->fd = -1;
 		return err;
 	}
-	return carry(w, c, SESSION_PIPE);
+	if (c->kind == WIRE_FD_LISTENER)
+		return watch_original(a->w, c);
+	return carry(a->w, c);
 }
 
-/* The channel of a passed descriptor: the one that it has already, or a new one. */
-static int find_channel(struct session *s, const struct item *item, struct fdset *set, int i,
-			struct channel **out, char *reason)
+static int start_channel(struct channel *c, void *arg)
 {
-	struct channel_table *channels = s->worker->daemon->channels;
-	struct channel *c = channel_by_key(channels, &item->key);
-	struct frame_id id;
-	int err;
+	const struct arrival *a = arg;
+	int err = start_carrying(c, a);
 
-	if (c && item->kind != WIRE_FD_PIPE_READ && item->kind != WIRE_FD_PIPE_WRITE) {
-		channel_unref(c);
-		return refuse(reason, "a socket that was passed before");
-	}
-	if (c) {
-		*out = c;
-		return 0;
-	}
-	worker_random_id(&id);
-	c = channel_new(channels, &id, &item->key, item->kind, item->socktype);
-	if (!c)
-		return -ENOMEM;
-	err = start_channel(s->worker, c, set, i);
-	if (err) {
-		snprintf(reason, FDMAP_REASON_MAX, "a descriptor cannot be carried: %s", strerror(-err));
-		channel_end(channels, c, s->worker->daemon);
-		channel_unref(c);
-		return err;
-	}
-	*out = c;
-	return 0;
+	if (err)
+		channel_end(a->w->daemon->channels, c, a->w->daemon);
+	return err;
 }
 
 static int describe_channel(struct session *s, const struct item *item, struct fdset *set, int i,
 			    struct buf *b, char *reason)
 {
+	struct arrival arrival = { .w = s->worker, .set = set, .i = i };
 	struct channel *c;
-	int err = find_channel(s, item, set, i, &c, reason);
+	uint16_t count;
+	int err = channel_pass(s->worker->daemon->channels, &item->key, item->socktype, start_channel,
+			       &arrival, &c, &count);
 
-	if (err)
+	if (err) {
+		snprintf(reason, FDMAP_REASON_MAX, "a descriptor cannot be carried: %s", strerror(-err));
 		return err;
+	}
 	frame_put_id(b, &c->id);
-	if (item->kind == WIRE_FD_SOCKET || item->kind == WIRE_FD_LISTENER)
+	if (channel_is_pipe(c))
+		buf_put_u32(b, count);
+	else if (count == 1)
 		buf_put_u8(b, c->socktype);
 	else
-		buf_put_u32(b, (uint16_t)(atomic_fetch_add(&c->passed, 1) + 1));
-	if (channel_reads(c))
-		err = session_pass(s, c);
+		err = refuse(reason, "a socket that was passed before");
+	if (!err && channel_reads(c) && session_pass(s, c))
+		err = refuse(reason, "out of memory");
 	channel_unref(c);
 	return err;
 }
@@ -332,6 +341,7 @@ static int describe_one(struct session *s, struct fdset *set, int i, struct chan
 		buf_put_u32(b, item.flags);
 		buf_put_u64(b, item.offset);
 		buf_put_str(b, item.path, strlen(item.path));
+		aside_close(fdset_take(set, i));
 		return 0;
 	case WIRE_FD_DEVICE:
 		buf_put_u32(b, item.flags);
@@ -368,13 +378,6 @@ int fdmap_describe(struct session *s, struct fdset *set, struct fdmap_text *text
 
 /* ---- making ------------------------------------------------------------------------------ */
 
-static enum session_local local_of(const struct channel *c)
-{
-	if (c->kind == WIRE_FD_PIPE_READ || c->kind == WIRE_FD_PIPE_WRITE)
-		return SESSION_PIPE;
-	return c->socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
-}
-
 /* Session and descriptor are both there: on the session's worker. */
 static void join(struct worker *w, void *arg)
 {
@@ -406,11 +409,9 @@ static void join_soon(struct channel *c)
 int fdmap_adopt(struct session *s, const struct frame_id *id)
 {
 	struct channel_table *channels = s->worker->daemon->channels;
-	struct channel *c = channel_by_id(channels, id);
+	struct channel *c = channel_obtain(channels, id, 0);
 	bool taken, ready;
 
-	if (!c)
-		c = channel_new(channels, id, NULL, 0, 0);
 	if (!c)
 		return -ENOMEM;
 	pthread_mutex_lock(&c->lock);
@@ -461,7 +462,10 @@ static int make_pair(struct channel *c, int *theirs)
 /* The far end once more, while ours is open; what either side said of its end is void. */
 static int make_again(struct channel *c, int *theirs)
 {
-	*theirs = reopen(c->fd, c->kind == WIRE_FD_PIPE_READ ? O_RDONLY : O_WRONLY);
+	if (c->kept >= 0)
+		*theirs = take_fd(&c->kept);
+	else
+		*theirs = channel_reopen(c->fd, c->kind == WIRE_FD_PIPE_READ ? O_RDONLY : O_WRONLY);
 	return *theirs < 0 ? *theirs : 0;
 }
 
@@ -478,9 +482,7 @@ static int make_channel(struct session *s, uint8_t kind, struct buf *b, int *the
 	particular = pipe ? buf_get_u32(b) : buf_get_u8(b);
 	if (b->bad || (!pipe && particular != WIRE_STREAM && particular != WIRE_SEQPACKET))
 		return -EPROTO;
-	c = channel_by_id(channels, &id);
-	if (!c)
-		c = channel_new(channels, &id, NULL, kind, 0);
+	c = channel_obtain(channels, &id, kind);
 	if (!c)
 		return -ENOMEM;
 	pthread_mutex_lock(&c->lock);
@@ -493,8 +495,8 @@ static int make_channel(struct session *s, uint8_t kind, struct buf *b, int *the
 		c->socktype = pipe ? 0 : (uint8_t)particular;
 		err = pipe ? make_pipe(c, theirs) : kind == WIRE_FD_SOCKET ? make_pair(c, theirs) : 0;
 	}
-	if (pipe)
-		atomic_store(&c->passed, (uint16_t)particular);
+	if (pipe && !err)
+		atomic_fetch_add(&c->passed, 1);
 	pthread_mutex_unlock(&c->lock);
 	if (!err && kind == WIRE_FD_LISTENER) {
 		*theirs = watch_make_twin(s->worker, c);
@@ -508,25 +510,164 @@ static int make_channel(struct session *s, uint8_t kind, struct buf *b, int *the
 	return err;
 }
 
-static int make_file(struct session *s, struct buf *b, int *theirs)
-{
-	char path[WIRE_PATH_MAX];
-	uint32_t flags = buf_get_u32(b);
-	uint64_t offset = buf_get_u64(b);
-	size_t len;
-	const char *text = buf_get_str(b, &len);
+/* The files of one message. Its session may end while they are being opened. */
+struct fdmap_files {
+	struct session *session; /* NULL: nobody wants them any more */
+	const struct config *config;
+	bool ready;
+	unsigned next; /* result to be taken */
+	unsigned count;
+	struct {
+		char path[WIRE_PATH_MAX];
+		uint32_t flags;
+		uint64_t offset;
+		int fd; /* or a negative errno */
+	} file[];
+};
 
-	if (b->bad || len >= sizeof(path) || memchr(text, '\0', len) || offset > INT64_MAX)
+static void free_files(struct fdmap_files *files)
+{
+	for (unsigned i = files->next; files->ready && i < files->count; i++)
+		close_keep_errno(files->file[i].fd);
+	free(files);
+}
+
+static int open_file(const struct config *c, const char *path, uint32_t flags, uint64_t offset)
+{
+	_cleanup_close_ int fd = share_open(c, path, local_flags(flags) | O_NOCTTY);
+
+	if (fd < 0)
+		return fd;
+	/* A directory's offset means nothing elsewhere. */
+	if (offset && !(flags & WIRE_O_DIRECTORY) && lseek(fd, (off_t)offset, SEEK_SET) < 0)
+		return -errno;
+	return take_fd(&fd);
+}
+
+static void open_files(void *arg)
+{
+	struct fdmap_files *files = arg;
+
+	for (unsigned i = 0; i < files->count; i++)
+		files->file[i].fd = open_file(files->config, files->file[i].path, files->file[i].flags,
+					      files->file[i].offset);
+}
+
+static void files_are_open(struct worker *w, void *arg)
+{
+	struct fdmap_files *files = arg;
+
+	(void)w;
+	files->ready = true;
+	if (files->session)
+		session_pump(files->session);
+	else
+		free_files(files);
+}
+
+static int get_file(struct buf *b, char *path, uint32_t *flags, uint64_t *offset)
+{
+	size_t len;
+	const char *text;
+
+	*flags = buf_get_u32(b);
+	*offset = buf_get_u64(b);
+	text = buf_get_str(b, &len);
+	if (b->bad || len >= WIRE_PATH_MAX || memchr(text, '\0', len) || *offset > INT64_MAX)
 		return -EPROTO;
 	memcpy(path, text, len);
 	path[len] = '\0';
-	*theirs = share_open(&s->worker->daemon->config, path, local_flags(flags));
-	if (*theirs < 0)
-		return *theirs;
-	/* A directory's offset means nothing elsewhere. */
-	if (offset && !(flags & WIRE_O_DIRECTORY) && lseek(*theirs, (off_t)offset, SEEK_SET) < 0)
-		return -errno;
 	return 0;
+}
+
+/* Past a description that is not a file's. */
+static void skip_description(struct buf *b, uint8_t kind)
+{
+	size_t n;
+
+	switch ((enum wire_descriptor)kind) {
+	case WIRE_FD_PIPE_READ:
+	case WIRE_FD_PIPE_WRITE:
+		buf_get_bytes(b, WIRE_ID_SIZE + 4);
+		return;
+	case WIRE_FD_SOCKET:
+	case WIRE_FD_LISTENER:
+		buf_get_bytes(b, WIRE_ID_SIZE + 1);
+		return;
+	case WIRE_FD_DEVICE:
+		buf_get_u32(b);
+		buf_get_str(b, &n);
+		return;
+	case WIRE_FD_SAME:
+		buf_get_u16(b);
+		return;
+	case WIRE_FD_FILE:
+		break;
+	}
+	b->bad = true;
+}
+
+int fdmap_open_files(struct session *s, const char *text, size_t size, unsigned count)
+{
+	struct fdmap_files *files = s->files;
+	struct buf b;
+	int err = 0;
+
+	if (files)
+		return files->ready;
+	files = calloc(1, sizeof(*files) + count * sizeof(files->file[0]));
+	if (!files)
+		return -ENOMEM;
+	buf_init_const(&b, text, size);
+	for (unsigned i = 0; i < count && !err; i++) {
+		uint8_t kind = buf_get_u8(&b);
+		unsigned n = files->count;
+
+		if (kind != WIRE_FD_FILE)
+			skip_description(&b, kind);
+		else
+			err = get_file(&b, files->file[n].path, &files->file[n].flags,
+				       &files->file[n].offset);
+		files->count += kind == WIRE_FD_FILE;
+	}
+	files->session = s;
+	files->config = &s->worker->daemon->config;
+	if (!err && b.bad)
+		err = -EPROTO;
+	if (!err && files->count)
+		err = aside_run(s->worker, open_files, files_are_open, files);
+	if (err || !files->count) {
+		free(files);
+		return err ? err : 1;
+	}
+	s->files = files;
+	return 0;
+}
+
+void fdmap_forget_files(struct session *s)
+{
+	struct fdmap_files *files = s->files;
+
+	s->files = NULL;
+	if (!files)
+		return;
+	files->session = NULL;
+	if (files->ready)
+		free_files(files);
+}
+
+static int make_file(struct session *s, struct buf *b, int *theirs)
+{
+	struct fdmap_files *files = s->files;
+	char path[WIRE_PATH_MAX];
+	uint32_t flags;
+	uint64_t offset;
+	int err = get_file(b, path, &flags, &offset);
+
+	if (err || !files || files->next == files->count)
+		return -EPROTO;
+	*theirs = files->file[files->next++].fd;
+	return *theirs < 0 ? *theirs : 0;
 }
 
 static int make_device(struct session *s, struct buf *b, int *theirs)
@@ -601,6 +742,6 @@ int fdmap_make(struct session *s, const char *text, size_t size, unsigned count,
 		err = -EPROTO;
 	if (err)
 		snprintf(reason, FDMAP_REASON_MAX, "a passed descriptor cannot be made on this side: %s",
-			 strerror(-err));
+			 err == -EXDEV ? "a file or directory below no share (--share)" : strerror(-err));
 	return err;
 }

@@ -28,7 +28,17 @@ struct fdmap_text {
 int fdmap_describe(struct session *s, struct fdset *set, struct fdmap_text *text, char *reason);
 
 /**
- * fdmap_make() - make what @count descriptions of the peer describe, for @s's local end
+ * fdmap_open_files() - open what files @count descriptions name, off the worker (aside.h)
+ * Return: 1: fdmap_make() can be called; 0: not yet, and @s is pumped when it can; or a negative
+ * errno with nothing begun.
+ */
+int fdmap_open_files(struct session *s, const char *text, size_t size, unsigned count);
+/** fdmap_forget_files() - @s ends, or fdmap_make() has taken them */
+void fdmap_forget_files(struct session *s);
+
+/**
+ * fdmap_make() - make what @count descriptions of the peer describe, for @s's local end, after
+ * fdmap_open_files()
  * Return: 0 and @set owns them, in order; -EPROTO: malformed; another negative errno with @reason.
  * After a failure @set holds what was made, for the caller to close.
  */

@@ -90,17 +90,27 @@ static void put_credentials(struct buf *b, const struct frame_credentials *c)
 		buf_put_u32(b, c->groups[i]);
 }
 
+/* To setresuid(2) and its kin -1 means "leave it", which would be root: it is nobody's id. */
+static uint32_t get_id_number(struct buf *b)
+{
+	uint32_t id = buf_get_u32(b);
+
+	if (id == UINT32_MAX)
+		b->bad = true;
+	return id;
+}
+
 static void get_credentials(struct buf *b, struct frame_credentials *c)
 {
-	c->uid = buf_get_u32(b);
-	c->gid = buf_get_u32(b);
+	c->uid = get_id_number(b);
+	c->gid = get_id_number(b);
 	c->n_groups = buf_get_u16(b);
 	if (c->n_groups > WIRE_GROUPS_MAX) {
 		b->bad = true;
 		c->n_groups = 0;
 	}
 	for (size_t i = 0; i < c->n_groups; i++)
-		c->groups[i] = buf_get_u32(b);
+		c->groups[i] = get_id_number(b);
 }
 
 void frame_put_open(struct buf *b, const struct frame_open *o)

@@ -29,11 +29,28 @@ static void arm(struct link *link, unsigned ms)
 	event_add(&link->timer, &tv);
 }
 
+static void unreachable(struct link *link, int error, const char *why)
+{
+	struct daemon *d = link->worker->daemon;
+
+	if (!link->complained)
+		log_warning("the peer %s is not reachable: %s (%s); trying on", d->config.peer.text,
+			    strerror(error), why);
+	link->complained = true;
+	link->transport = NULL;
+	atomic_store(&d->peer_alive, false);
+	link->redial_ms = MIN(link->redial_ms * 2, REDIAL_MAX_MS);
+	arm(link, link->redial_ms);
+}
+
 static void dial(struct link *link)
 {
-	link->transport = transport_dial_control(link->worker, link);
 	link->silent = 0;
-	arm(link, link->transport ? 1000 : REDIAL_MAX_MS);
+	link->transport = transport_dial_control(link->worker, link);
+	if (link->transport)
+		arm(link, 1000);
+	else
+		unreachable(link, errno, errno == ENODEV ? "no machine has this CID" : "cannot dial");
 }
 
 /* A worker lets go of what went to the peer's run @arg, which is over. */
@@ -160,19 +177,8 @@ int link_frame(struct link *link, struct transport *t, const struct frame_header
 
 void link_transport_broken(struct link *link, struct transport *t, int error, const char *why)
 {
-	struct daemon *d;
-
-	if (!t->dialled)
-		return;
-	d = link->worker->daemon;
-	if (!link->complained)
-		log_warning("the peer %s is not reachable: %s (%s); trying on", d->config.peer.text,
-			    strerror(error), why);
-	link->complained = true;
-	link->transport = NULL;
-	atomic_store(&d->peer_alive, false);
-	link->redial_ms = MIN(link->redial_ms * 2, REDIAL_MAX_MS);
-	arm(link, link->redial_ms);
+	if (t->dialled)
+		unreachable(link, error, why);
 }
 
 static void send_gone(struct worker *w, void *arg)

@@ -21,6 +21,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "acceptor.h"
+#include "aside.h"
 #include "channel.h"
 #include "client.h"
 #include "daemon.h"
@@ -52,7 +53,9 @@ static int listen_for_peer(struct daemon *d)
 
 	if (fd < 0)
 		die("cannot listen on %s: %s%s", d->config.addr.text, strerror(-fd),
-		    fd == -EADDRNOTAVAIL ? ": no interface here has this address" : "");
+		    fd != -EADDRNOTAVAIL	       ? ""
+		    : addr_is_vsock(&d->config.addr) ? ": this machine does not have this CID"
+						       : ": no interface here has this address");
 	return fd;
 }
 
@@ -180,6 +183,10 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
 		event_free(signals[i]);
 	free(acceptors);
+	if (aside_busy()) { /* a file system that hangs must not hold us up */
+		runtime_close(d->config.runtime_dir, lock);
+		_exit(0);
+	}
 	workers_free(d);
 	channels_free(d->channels);
 	daemon_free_rules(d);

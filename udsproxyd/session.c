@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "aside.h"
 #include "canon.h"
 #include "channel.h"
 #include "client.h"
@@ -31,14 +32,15 @@
 #define GREETING_MS 900		 /* a peer that is not there is told of within a second */
 #define GREETING_ALIVE_MS 5000	 /* but one that is known to be there may be busy */
 #define OPENING_MS 9000		 /* for its answer */
-#define PARKED_MS 30000		 /* for the message that names the descriptor */
-#define CONNECT_FIRST_MS 1	 /* a server's full backlog, or a twin that is still under way */
+#define PARKED_MS 30000		 /* for a message that names the descriptor */
+#define CONNECT_FIRST_MS 1	 /* a full backlog, no descriptor, or a twin that is still under way */
 #define CONNECT_LAST_MS 64	 /* doubled up to this */
 #define CONNECT_TRIES 128	 /* some 8 s */
+#define TWIN_TRIES 32		 /* some 2 s */
 
 static void on_local_event(evutil_socket_t fd, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
-static void attempt_connect(struct session *s);
+static void forget_connecting(struct session *s);
 
 /* A pipe's read end here that was passed over a session: what ORDER tells of. */
 struct passed {
@@ -131,6 +133,8 @@ static void session_end(struct session *s)
 	event_del(&s->timer);
 	stop_waiting(s);
 	forget_arriving(s);
+	fdmap_forget_files(s);
+	forget_connecting(s);
 	while ((p = s->passed)) {
 		s->passed = p->next;
 		channel_unref(p->channel);
@@ -158,7 +162,7 @@ static void release_transport(struct session *s)
 
 static void send_frame(struct session *s, uint8_t type)
 {
-	transport_send(s->transport, type, s->channel ? s->channel->passed : 0, NULL, 0);
+	transport_send(s->transport, type, s->seen, NULL, 0);
 }
 
 static void send_verdict(struct transport *t, uint8_t type, int error, const char *reason)
@@ -219,10 +223,12 @@ static bool hung_up(const struct session *s)
 	return has_event(s, 0);
 }
 
-/* Will nothing more come from it? (Of a packet socket: an empty packet reads like the end.) */
+/* Will nothing more come from it? An empty packet reads like the end: there must be nothing behind. */
 static bool sent_its_last(const struct session *s)
 {
-	return has_event(s, POLLRDHUP);
+	int n = 0;
+
+	return has_event(s, POLLRDHUP) && !ioctl(s->fd, FIONREAD, &n) && !n;
 }
 
 /* Before an orderly close: what is unread would turn it into a reset (unix(7)), be it the byte of
@@ -230,16 +236,19 @@ static bool sent_its_last(const struct session *s)
 static void discard_unread(struct session *s)
 {
 	struct fdset set;
+	bool more;
 
 	if (s->fd < 0 || s->local == SESSION_PIPE)
 		return;
 	shutdown(s->fd, SHUT_RD);
-	while (fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound), MSG_DONTWAIT,
-			  &set) > 0)
+	do {
+		more = fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound),
+				  MSG_DONTWAIT, &set) > 0 || set.n;
 		fdset_close(&set);
+	} while (more);
 }
 
-/* The byte of ours is not the program's. */
+/* The byte that is done with makes way for others. */
 static void take_primed(struct session *s)
 {
 	char byte;
@@ -249,14 +258,14 @@ static void take_primed(struct session *s)
 	s->primed = false;
 }
 
-/* With our byte at the head: is there something to read, behind it? */
+/* With that byte at the head: is there something to read, behind it? */
 static bool primed_is_readable(struct session *s)
 {
 	int n = 0;
 
 	if (ioctl(s->fd, FIONREAD, &n))
 		return false;
-	return n > 1 || sent_its_last(s);
+	return n > 1 || has_event(s, POLLRDHUP);
 }
 
 /* What conn.c decided. The session may have ended afterwards. */
@@ -291,6 +300,39 @@ static void apply(struct session *s, unsigned actions)
 static void step(struct session *s, enum conn_event event)
 {
 	apply(s, conn_step(&s->conn, event));
+}
+
+/* Before the state of a pipe made here is looked at: if it was passed again, what we said of it before
+ * is void. What we say next is said knowing of so many passes, whatever happens meanwhile. */
+static void notice_pass(struct session *s)
+{
+	uint16_t passed;
+
+	if (s->local != SESSION_PIPE || s->channel->ours)
+		return;
+	passed = (uint16_t)atomic_load(&s->channel->passed);
+	if (passed == s->seen)
+		return;
+	s->seen = passed;
+	if (conn_revive(&s->conn))
+		s->readable = s->writable = true;
+	channel_keep(s->channel, false);
+}
+
+/* Of a pipe that was passed from here it is said with how many passes the peer has to expect. */
+static void retire_pipe(struct session *s)
+{
+	if (s->local == SESSION_PIPE && s->channel->ours)
+		s->seen = channel_retire(s->worker->daemon->channels, s->channel);
+}
+
+/* Nobody reads here any more. A pipe made here may be passed again, and should have its bytes then. */
+static void reader_gone(struct session *s)
+{
+	retire_pipe(s);
+	if (s->local == SESSION_PIPE && !s->channel->ours)
+		channel_keep(s->channel, true);
+	step(s, CONN_LOCAL_GONE);
 }
 
 /* ---- towards the transport ------------------------------------------------------------- */
@@ -358,6 +400,26 @@ static void forward_message(struct session *s, uint8_t *data, size_t len, struct
 	free(text.bytes);
 }
 
+/* Read, but leave the last byte where it is: the next one at the head that is done with. (Descriptors
+ * that came with it cannot be left: then there is none until more comes.) */
+static ssize_t read_sticky(struct session *s, struct fdset *set, size_t *tied)
+{
+	uint8_t *data = s->worker->outbound;
+	int queued = 0;
+	ssize_t n = 0;
+
+	if (!ioctl(s->fd, FIONREAD, &queued) && queued > 1) {
+		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, sizeof(s->worker->outbound)) - 1, set,
+				 tied);
+		if (n <= 0 || set->n)
+			return n;
+	}
+	s->primed = fd_peek_plain(s->fd, data + n);
+	if (s->primed)
+		return n + 1;
+	return n ? n : fd_recv_tied(s->fd, data, 1, set, tied);
+}
+
 /* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
 static ssize_t read_bytes(struct session *s, struct fdset *set, size_t *tied)
 {
@@ -370,6 +432,8 @@ static ssize_t read_bytes(struct session *s, struct fdset *set, size_t *tied)
 	case SESSION_PIPE:
 		return channel_read(s->channel, w->outbound, sizeof(w->outbound));
 	case SESSION_STREAM:
+		if (s->sticky)
+			return read_sticky(s, set, tied);
 		return fd_recv_tied(s->fd, w->outbound, sizeof(w->outbound), set, tied);
 	case SESSION_PACKET:
 		n = fd_recvmsg(s->fd, w->outbound, sizeof(w->outbound), MSG_DONTWAIT | MSG_TRUNC, set);
@@ -381,6 +445,7 @@ static ssize_t read_bytes(struct session *s, struct fdset *set, size_t *tied)
 static void end_of_file(struct session *s)
 {
 	s->readable = false;
+	retire_pipe(s);
 	if (s->passed)
 		send_order(s);
 	if (hung_up(s) && s->local != SESSION_PIPE)
@@ -395,6 +460,12 @@ static bool is_source(const struct session *s)
 	return conn_reads(&s->conn) && (s->local != SESSION_PIPE || channel_reads(s->channel));
 }
 
+/* May anything (more) be written to the local end? */
+static bool is_sink(const struct session *s)
+{
+	return conn_writes(&s->conn) && (s->local != SESSION_PIPE || !channel_reads(s->channel));
+}
+
 /* One read; true when it got anywhere. */
 static bool read_local(struct session *s)
 {
@@ -403,13 +474,16 @@ static bool read_local(struct session *s)
 	size_t tied;
 	ssize_t n;
 
-	if (s->state != SESSION_RUNNING || s->fd < 0 || !s->readable)
+	if (s->state != SESSION_RUNNING || s->fd < 0)
+		return false;
+	notice_pass(s);
+	if (!s->readable)
 		return false;
 	if (!is_source(s)) {
 		/* Nothing is read from it; an event can only mean that it hung up. */
 		s->readable = false;
-		if (conn_writes(&s->conn) && hung_up(s))
-			step(s, CONN_LOCAL_GONE);
+		if (is_sink(s) && hung_up(s))
+			reader_gone(s);
 		return false;
 	}
 	if (transport_congested(s->transport))
@@ -430,7 +504,7 @@ static bool read_local(struct session *s)
 						       : "a message is too large");
 		return false;
 	}
-	if (n < 0 || (n == 0 && (s->local != SESSION_PACKET || sent_its_last(s)))) {
+	if (n < 0 || (n == 0 && !set.n && (s->local != SESSION_PACKET || sent_its_last(s)))) {
 		end_of_file(s);
 		return true;
 	}
@@ -478,39 +552,43 @@ static ssize_t write_local(struct session *s, const void *data, size_t len)
 			  s->explicit ? &s->credentials : NULL);
 }
 
-/* Bytes for the local end. Return: how many are done with, 0 when it takes none now. */
-static size_t deliver(struct session *s, const void *data, size_t len)
+/* Bytes (a packet may have none) for the local end. Return: how many are done with, or -EAGAIN when
+ * it takes none now. */
+static ssize_t deliver(struct session *s, const void *data, size_t len)
 {
-	ssize_t n;
+	ssize_t n = -EPIPE;
 
+	notice_pass(s);
 	if (s->fd >= 0 && conn_writes(&s->conn)) {
-		if (!s->writable)
-			return 0;
-		n = write_local(s, data, len);
+		n = s->writable ? write_local(s, data, len) : -EAGAIN;
 		if (n == -EAGAIN) {
 			s->writable = false;
-			return 0;
+			return n;
 		}
-		if (n >= 0) {
-			forget_arriving(s);
-			if (s->channel)
-				channel_delivered(s->channel, (size_t)n, s->worker->daemon);
-			return (size_t)n;
+		if (n < 0) {
+			log_debug("the local end takes no more: %s", strerror((int)-n));
+			reader_gone(s);
 		}
-		log_debug("the local end takes no more: %s", strerror((int)-n));
-		step(s, CONN_LOCAL_GONE);
 	}
-	/* Nobody reads it, as when a local reader is gone. */
+	/* Nobody reads it, as when a local reader is gone; a pipe keeps what it can. */
+	if (n < 0 && s->fd >= 0 && s->local == SESSION_PIPE)
+		n = write_local(s, data, len);
+	if (n < 0)
+		n = (ssize_t)len;
 	forget_arriving(s);
-	return len;
+	if (s->channel)
+		channel_delivered(s->channel, (size_t)n, s->worker->daemon);
+	return n;
 }
 
 ssize_t session_data(struct session *s, const void *data, size_t len)
 {
-	size_t n = deliver(s, data, len);
+	ssize_t n = deliver(s, data, len);
 
-	conn_delivered(&s->conn, n);
-	return (ssize_t)n;
+	if (n < 0)
+		return 0;
+	conn_delivered(&s->conn, (uint64_t)n);
+	return n;
 }
 
 /* A twin that refuses is gone, should the peer's word of it have been lost. */
@@ -554,7 +632,8 @@ static ssize_t frame_opened(struct session *s, const struct frame_header *h, con
 	if (client)
 		client_refuse(client, local_errno(o.error), reason);
 	else
-		log_info("the peer does not take a descriptor's bytes: %s", reason);
+		log_info("the peer does not take a connection: %s",
+			 *reason ? reason : strerror(local_errno(o.error)));
 	release_transport(s);
 	session_end(s);
 	return (ssize_t)(WIRE_HEADER + h->length);
@@ -585,20 +664,25 @@ static ssize_t frame_msg(struct session *s, const struct frame_header *h, const 
 {
 	struct buf b;
 	char reason[FDMAP_REASON_MAX];
-	size_t text_size, n, len;
+	size_t text_size, len;
 	const char *text;
+	ssize_t n;
 	int err;
 
 	buf_init_const(&b, payload, h->length);
 	text = buf_get_str(&b, &text_size);
 	len = buf_left(&b);
-	if (b.bad || !len || !h->count || h->count > WIRE_DESCRIPTORS_MAX)
+	if (b.bad || (!len && s->local != SESSION_PACKET) || !h->count || h->count > WIRE_DESCRIPTORS_MAX)
 		return -EPROTO;
 	if (!s->arriving) {
+		err = fdmap_open_files(s, text, text_size, h->count);
+		if (err <= 0)
+			return err;
 		s->arriving = calloc(1, sizeof(*s->arriving));
 		if (!s->arriving)
 			return -ENOMEM;
 		err = fdmap_make(s, text, text_size, h->count, s->arriving, reason);
+		fdmap_forget_files(s);
 		if (err == -EPROTO)
 			return err;
 		if (err) {
@@ -608,21 +692,17 @@ static ssize_t frame_msg(struct session *s, const struct frame_header *h, const 
 		}
 	}
 	n = deliver(s, payload + b.pos, len);
-	if (!n)
+	if (n < 0)
 		return 0;
-	conn_delivered(&s->conn, WIRE_HEADER + b.pos + n);
-	return (ssize_t)(WIRE_HEADER + b.pos + n);
+	n += (ssize_t)(WIRE_HEADER + b.pos);
+	conn_delivered(&s->conn, (uint64_t)n);
+	return n;
 }
 
 static ssize_t frame_packet(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
-	/* An empty one goes out as such: deliver() says 0 for "not now" only. */
-	if (!h->length) {
-		if (s->fd >= 0 && conn_writes(&s->conn) && fd_sendmsg(s->fd, "", 0, MSG_DONTWAIT, NULL, NULL) < 0)
-			log_debug("an empty packet is lost");
-	} else if (!deliver(s, payload, h->length)) {
+	if (deliver(s, payload, h->length) < 0)
 		return 0;
-	}
 	conn_delivered(&s->conn, WIRE_HEADER + h->length);
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
@@ -667,11 +747,28 @@ static ssize_t frame_order(struct session *s, const struct frame_header *h, cons
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
-/* SHUT and STOP of a channel count how often its descriptor was passed when they were said; one
- * that crossed a further pass is void. */
-static bool is_stale(const struct session *s, const struct frame_header *h)
+/* SHUT and STOP of a pipe count how often it had been passed when they were said; one that crossed a
+ * further pass is void. */
+static bool is_stale(struct session *s, const struct frame_header *h)
 {
-	return s->channel && s->channel->ours && h->count != s->channel->passed;
+	if (s->local != SESSION_PIPE || !s->channel->ours)
+		return false;
+	s->seen = h->count;
+	return !channel_settle(s->worker->daemon->channels, s->channel, h->count);
+}
+
+/* SHUT and STOP of a pipe made here count how often it was passed in all: should a pass still be under
+ * way, it must find the pipe. */
+static bool is_early(struct session *s, const struct frame_header *h)
+{
+	if (s->local != SESSION_PIPE || s->channel->ours)
+		return false;
+	notice_pass(s);
+	if ((int16_t)(h->count - s->seen) <= 0 || !s->patient)
+		return false;
+	if (!event_pending(&s->timer, EV_TIMEOUT, NULL))
+		arm(s, PARKED_MS);
+	return true;
 }
 
 ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload)
@@ -699,6 +796,8 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 	case WIRE_ORDER:
 		return frame_order(s, h, payload);
 	case WIRE_SHUT:
+		if (is_early(s, h))
+			return 0;
 		conn_delivered(&s->conn, WIRE_HEADER);
 		if (is_stale(s, h))
 			return whole;
@@ -709,6 +808,8 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 		step(s, CONN_PEER_SHUT);
 		return whole;
 	case WIRE_STOP:
+		if (is_early(s, h))
+			return 0;
 		conn_delivered(&s->conn, WIRE_HEADER);
 		if (!is_stale(s, h))
 			step(s, CONN_PEER_STOP);
@@ -903,6 +1004,89 @@ static enum session_local local_of(uint8_t socktype)
 	return socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
 }
 
+/* The server is connected to, or cannot be, or has to be tried again. */
+static void connected(struct session *s, const struct frame_open *o, struct connector_result *r)
+{
+	if (r->fd == -ENOENT && o->target == WIRE_TARGET_LISTENER)
+		r->fd = s->connect_tries < TWIN_TRIES ? -EAGAIN : -ECONNREFUSED;
+	if (r->fd == -EAGAIN && s->connect_tries < CONNECT_TRIES) {
+		arm(s, MIN(CONNECT_FIRST_MS << MIN(s->connect_tries, 6u), CONNECT_LAST_MS));
+		s->connect_tries++;
+		return;
+	}
+	s->local = local_of(o->socktype);
+	free(s->open_payload);
+	s->open_payload = NULL;
+	if (r->fd < 0) {
+		answer(s, -r->fd, r->reason);
+		return;
+	}
+	s->explicit = r->explicit_credentials;
+	s->credentials = r->credentials;
+	answer(s, 0, "");
+	attach(s, r->fd);
+}
+
+/* An attempt that has to wait for a file system (aside.h). Its session may end meanwhile. */
+struct connecting {
+	struct session *session; /* NULL: it did */
+	struct daemon *daemon;
+	struct frame_open open;
+	struct connector_result result;
+	uint8_t payload[]; /* what `open` points into */
+};
+
+static void forget_connecting(struct session *s)
+{
+	if (s->connecting)
+		s->connecting->session = NULL;
+	s->connecting = NULL;
+}
+
+static void connect_aside(void *arg)
+{
+	struct connecting *c = arg;
+
+	connector_connect(c->daemon, &c->open, false, &c->result);
+}
+
+static void connected_aside(struct worker *w, void *arg)
+{
+	struct connecting *c = arg;
+	struct session *s = c->session;
+
+	(void)w;
+	if (s) {
+		s->connecting = NULL;
+		connected(s, &c->open, &c->result);
+		if (s->state == SESSION_RUNNING)
+			session_pump(s);
+	} else {
+		close_keep_errno(c->result.fd);
+	}
+	free(c);
+}
+
+static int start_aside(struct session *s)
+{
+	struct connecting *c = malloc(sizeof(*c) + s->open_size);
+	int err;
+
+	if (!c)
+		return -ENOMEM;
+	c->session = s;
+	c->daemon = s->worker->daemon;
+	memcpy(c->payload, s->open_payload, s->open_size);
+	err = frame_get_open(&c->open, c->payload, s->open_size);
+	if (!err)
+		err = aside_run(s->worker, connect_aside, connected_aside, c);
+	if (err)
+		free(c);
+	else
+		s->connecting = c;
+	return err;
+}
+
 /* The OPEN is kept for as long as the server's backlog is full. */
 static void attempt_connect(struct session *s)
 {
@@ -911,23 +1095,11 @@ static void attempt_connect(struct session *s)
 
 	if (frame_get_open(&o, s->open_payload, s->open_size))
 		abort(); /* it was read before */
-	connector_connect(s->worker->daemon, &o, &r);
-	if (r.fd == -EAGAIN && s->connect_tries < CONNECT_TRIES) {
-		arm(s, MIN(CONNECT_FIRST_MS << MIN(s->connect_tries, 6u), CONNECT_LAST_MS));
-		s->connect_tries++;
-		return;
-	}
-	free(s->open_payload);
-	s->open_payload = NULL;
-	if (r.fd < 0) {
-		answer(s, -r.fd, r.reason);
-		return;
-	}
-	s->local = local_of(o.socktype);
-	s->explicit = r.explicit_credentials;
-	s->credentials = r.credentials;
-	answer(s, 0, "");
-	attach(s, r.fd);
+	connector_connect(s->worker->daemon, &o, true, &r);
+	if (r.fd == -EINPROGRESS)
+		r.fd = start_aside(s);
+	if (!s->connecting)
+		connected(s, &o, &r);
 }
 
 static int accept_channel(struct session *s, const struct frame_open *o)
@@ -967,16 +1139,16 @@ void session_adopt(struct session *s, int fd, enum session_local local, bool pri
 {
 	s->local = local;
 	s->primed = primed;
+	s->sticky = primed && local == SESSION_STREAM;
+	s->patient = true;
 	answer(s, 0, "");
 	attach(s, fd);
 }
 
 void session_revive(struct session *s)
 {
-	if (s->state != SESSION_RUNNING || !conn_revive(&s->conn))
-		return;
-	s->readable = s->writable = true;
-	session_pump(s);
+	if (s->state == SESSION_RUNNING)
+		session_pump(s);
 }
 
 int session_pass(struct session *s, struct channel *channel)
@@ -1018,8 +1190,11 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	case SESSION_PARKED:
 		session_abort(s, ETIMEDOUT, "the message with the descriptor did not come");
 		return;
-	case SESSION_OFFERED:
 	case SESSION_RUNNING:
+		s->patient = false;
+		session_pump(s);
+		return;
+	case SESSION_OFFERED:
 	case SESSION_ENDED:
 	case SESSION_STATES:
 		return;

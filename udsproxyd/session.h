@@ -49,12 +49,17 @@ struct session {
 	struct event timer; /* of OPENING, CONNECTING and PARKED */
 	bool readable;
 	bool writable;
-	bool primed;   /* one byte of ours is at the head of what fd reads: see session_adopt() */
+	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
+	bool sticky;   /* a stream that stays so */
 	bool watched;  /* event is added */
 	bool waiting;  /* for pipes: an ORDER is not fulfilled yet */
 	bool explicit; /* messages carry `credentials` */
+	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found */
+	bool patient;  /* for a pipe: a pass that is under way is waited for */
 	bool retried;  /* OPEN was sent a second time, on a fresh transport */
 	struct ucred credentials;
+	struct fdmap_files *files; /* that the MSG at hand names, being opened or open */
+	struct connecting *connecting; /* a slow file system is asked for the server's name */
 	struct fdset *arriving; /* descriptors of the MSG at hand, until its first byte is sent */
 	unsigned connect_tries;
 
@@ -86,9 +91,10 @@ int session_accept(struct transport *t, const uint8_t *payload, size_t size);
 /** session_adopt() - give a parked session its local end @fd (taken)
  * @primed	fd is one end of a socketpair whose other end wrote one byte: left unread until
  *		there is more, so that a close with the byte unread shows as ECONNRESET over
- *		there (unix(7)): how a lost link differs from an end */
+ *		there (unix(7)): how a lost link differs from an end. Of a stream the last byte
+ *		that was forwarded takes its place; packets have the first one only. */
 void session_adopt(struct session *s, int fd, enum session_local local, bool primed);
-/** session_revive() - its descriptor, which nobody over there held any more, was passed again */
+/** session_revive() - its pipe, which perhaps nobody here had any more, was passed again */
 void session_revive(struct session *s);
 
 /* ---- running ---- */

@@ -6,11 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
-#include <linux/openat2.h>
-
+#include "aside.h"
 #include "util.h"
 #include "wire.h"
 
@@ -48,23 +46,27 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-/* Root (within its file system) and mount point of mount @id. */
-static bool find_mount(uint64_t id, char *root, char *point)
+/* File system, root (within it) and mount point of mount @id. Not stat's device: overlayfs and btrfs
+ * have several. */
+static bool find_mount(uint64_t id, dev_t *dev, char *root, char *point)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	unsigned long long this;
+	unsigned major, minor;
 	bool found = false;
 	char *line = NULL;
 	size_t size = 0;
 
 	while (f && !found && getline(&line, &size, f) > 0)
-		found = sscanf(line, "%llu %*s %*s %4095s %4095s", &this, root, point) == 3 &&
+		found = sscanf(line, "%llu %*s %u:%u %4095s %4095s", &this, &major, &minor, root,
+			       point) == 5 &&
 			this == id;
 	free(line);
 	if (f)
 		fclose(f);
 	if (!found)
 		return false;
+	*dev = makedev(major, minor);
 	unescape(root);
 	unescape(point);
 	return true;
@@ -79,15 +81,16 @@ static int locate(int fd, struct place *place)
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, path, sizeof(path) - 1);
-	if (n < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID | STATX_NLINK, &stx))
+	/* Nothing here may ask a network file system: it may be served through this very thread, as
+	 * sshfs over rexec is. */
+	if (n < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID | STATX_NLINK, &stx))
 		return -errno;
 	path[n] = '\0';
-	if (!stx.stx_nlink || !find_mount(stx.stx_mnt_id, root, point))
+	if (!stx.stx_nlink || !find_mount(stx.stx_mnt_id, &place->dev, root, point))
 		return -EXDEV;
 	rest = below(path, point);
 	if (!rest)
 		return -EXDEV;
-	place->dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
 	n = snprintf(place->path, sizeof(place->path), "%s/%s", strcmp(root, "/") ? root : "", rest);
 	return n < (ssize_t)sizeof(place->path) ? 0 : -ENAMETOOLONG;
 }
@@ -114,23 +117,16 @@ int share_peer_path(const struct config *c, int fd, char *path, size_t size)
 
 int share_open(const struct config *c, const char *path, int flags)
 {
-	struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC | O_NOCTTY),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-
 	for (size_t i = 0; i < c->n_shares; i++) {
 		const char *rest = below(path, c->shares[i].local);
 		_cleanup_close_ int root = -1;
-		long fd;
 
 		if (!rest)
 			continue;
 		root = open(c->shares[i].local, O_PATH | O_CLOEXEC);
 		if (root < 0)
 			return -errno;
-		fd = syscall(SYS_openat2, root, *rest ? rest : ".", &how, sizeof(how));
-		return fd < 0 ? -errno : (int)fd;
+		return aside_open_beneath(root, *rest ? rest : ".", flags, false);
 	}
 	return -EXDEV;
 }

@@ -15,7 +15,7 @@
 int share_peer_path(const struct config *c, int fd, char *path, size_t size);
 
 /** share_open() - open @path (ours, as the peer translated it) with @flags, below a share and
- * following no link. Return: a descriptor, the caller's, or a negative errno; -EXDEV: no share. */
+ * following no link; may wait for the file system (aside.h). Return: a descriptor, the caller's, or a negative errno; -EXDEV: no share. */
 int share_open(const struct config *c, const char *path, int flags);
 
 #endif

@@ -62,6 +62,7 @@ static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 		return NULL;
 	}
 	LIST_INSERT_HEAD(&w->transports, t, entry);
+	log_debug("transport %d: %s", fd, dialled ? "dialled" : "accepted");
 	return t;
 }
 
@@ -133,10 +134,17 @@ void transport_accept(struct worker *w, int fd)
 	const struct config *c = &w->daemon->config;
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
+	char host[ADDR_TEXT];
 	struct transport *t;
 
-	if (getpeername(fd, (struct sockaddr *)&peer, &len) || !addr_same_host(&c->peer, &peer)) {
-		log_warning("refused a connection that does not come from the peer, %s", c->peer.text);
+	/* One that is gone already has no name any more. */
+	if (getpeername(fd, (struct sockaddr *)&peer, &len)) {
+		close(fd);
+		return;
+	}
+	if (!addr_same_host(&c->peer, &peer)) {
+		addr_host(&peer, host);
+		log_warning("refused a connection from %s: the peer is %s", host, c->peer.text);
 		close(fd);
 		return;
 	}
@@ -398,6 +406,17 @@ static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 	return (ssize_t)used;
 }
 
+/* Why a recv(2) gave nothing: vsock's says end of file or ENOTCONN, and SO_ERROR the reason. */
+static int reason_of(const struct transport *t, int error)
+{
+	int pending = 0;
+	socklen_t len = sizeof(pending);
+
+	if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &pending, &len) || !pending)
+		return error;
+	return pending;
+}
+
 /* Read at most @len bytes. Return: how many; 0 nothing now; negative errno, -EPIPE for the end. */
 static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 {
@@ -412,7 +431,7 @@ static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 		t->readable = false;
 		return 0;
 	}
-	return n < 0 ? -errno : n ? n : -EPIPE;
+	return n > 0 ? n : -reason_of(t, n ? errno : EPIPE);
 }
 
 /* One turn: Return: bytes done with or read, 0 when it got nowhere, or a negative errno. */

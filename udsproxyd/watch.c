@@ -15,6 +15,7 @@
 #include "util.h"
 
 #define PROBE_SECONDS 1
+#define PAUSE_MS 100	  /* when there is no descriptor for a connection */
 #define TWIN_BACKLOG 4096 /* the kernel lowers it to net.core.somaxconn */
 
 struct watch {
@@ -22,6 +23,7 @@ struct watch {
 	struct worker *worker;
 	struct channel *channel;
 	struct event event; /* of the original: connections; of a twin: the probe's timer */
+	struct event pause; /* of the original */
 	char dir[108];	    /* of a twin */
 };
 
@@ -36,6 +38,7 @@ static void watch_end(struct watch *watch)
 	char path[128];
 
 	event_del(&watch->event);
+	event_del(&watch->pause);
 	if (watch->dir[0]) {
 		snprintf(path, sizeof(path), "%s/socket", watch->dir);
 		unlink(path); /* most likely gone: its owner removes it */
@@ -49,6 +52,15 @@ static void watch_end(struct watch *watch)
 	worker_bury(watch->worker, &watch->grave);
 }
 
+static void on_pause(evutil_socket_t fd, short what, void *arg)
+{
+	struct watch *watch = arg;
+
+	(void)fd;
+	(void)what;
+	event_add(&watch->event, NULL);
+}
+
 static struct watch *watch_new(struct worker *w, struct channel *c)
 {
 	struct watch *watch = calloc(1, sizeof(*watch));
@@ -58,6 +70,7 @@ static struct watch *watch_new(struct worker *w, struct channel *c)
 	watch->grave.free = watch_free;
 	watch->worker = w;
 	watch->channel = channel_ref(c);
+	event_assign(&watch->pause, w->base, -1, 0, on_pause, watch);
 	pthread_mutex_lock(&c->lock);
 	c->watch = watch;
 	pthread_mutex_unlock(&c->lock);
@@ -68,6 +81,7 @@ static struct watch *watch_new(struct worker *w, struct channel *c)
 
 static void on_connection(evutil_socket_t listening, short what, void *arg)
 {
+	static const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
 	struct watch *watch = arg;
 	struct channel *c = watch->channel;
 	struct frame_open o = {
@@ -79,6 +93,11 @@ static void on_connection(evutil_socket_t listening, short what, void *arg)
 	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)what;
+	if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED) {
+		log_warning("cannot accept on a passed listening socket: %m; waiting");
+		event_del(&watch->event);
+		event_add(&watch->pause, &pause);
+	}
 	if (fd < 0)
 		return;
 	if (peercred_get(fd, &o.credentials)) {
@@ -210,5 +229,5 @@ int watch_twin(struct daemon *d, const struct frame_id *id)
 	}
 	if (c)
 		channel_unref(c);
-	return fd < 0 ? -EAGAIN : fd;
+	return fd < 0 ? -ENOENT : fd;
 }

@@ -19,7 +19,7 @@ int watch_original(struct worker *w, struct channel *c);
 /** watch_make_twin() - a listening socket of @c's type for the program; the watch remembers its
  * inode. Return: the socket, the caller's, or a negative errno. */
 int watch_make_twin(struct worker *w, struct channel *c);
-/** watch_twin() - an O_PATH descriptor of twin @id, the caller's; -EAGAIN: there is none (yet: the
+/** watch_twin() - an O_PATH descriptor of twin @id, the caller's; -ENOENT: there is none (yet: the
  * message that passes it may be behind the connection that wants it) */
 int watch_twin(struct daemon *d, const struct frame_id *id);
 /** watch_gone() - nobody listens on the far twin of the original @c; from any thread */

@@ -23,7 +23,8 @@ struct work {
 	size_t n_monitor_ids;
 };
 
-/* @array of @n members grown by one, which is zero; NULL without memory, and @array is as it was. */
+/* @array of @n members grown by one, which is zero; NULL without memory, and @array is as it was.
+ */
 static void *append(void *array, size_t n, size_t size)
 {
 	char *grown = realloc(array, (n + 1) * size);
@@ -325,10 +326,11 @@ struct option {
 
 static const struct option first_pass[] = { { "mon", on_mon }, { NULL, NULL } };
 static const struct option second_pass[] = {
-	{ "qmp", on_qmp },	     { "qmp-pretty", on_qmp }, { "monitor", on_serial },
-	{ "serial", on_serial },     { "chardev", on_chardev }, { "object", on_object },
-	{ "pidfile", on_pidfile },   { "vnc", on_vnc },	       { "spice", on_spice },
-	{ NULL, NULL },
+	{ "qmp", on_qmp },	   { "qmp-pretty", on_qmp },
+	{ "monitor", on_serial },  { "serial", on_serial },
+	{ "chardev", on_chardev }, { "object", on_object },
+	{ "pidfile", on_pidfile }, { "vnc", on_vnc },
+	{ "spice", on_spice },	   { NULL, NULL },
 };
 
 /* The option's name: QEMU takes one dash or two. NULL: it is no option. */

@@ -28,14 +28,14 @@ struct connection {
 	const struct connection_hooks *hooks;
 	enum argv_channel channel;
 
-	int client, remote;   /* owned; remote: -1 while it is not connected */
-	bool client_ended;    /* it sends no more */
-	bool client_broken;   /* and it takes no more */
-	bool remote_told;     /* the remote knows that the client has ended */
-	bool remote_deaf;     /* it takes no more; what it said before is still to be read */
-	bool remote_final;    /* a lost remote is not dialled again */
+	int client, remote; /* owned; remote: -1 while it is not connected */
+	bool client_ended;  /* it sends no more */
+	bool client_broken; /* and it takes no more */
+	bool remote_told;   /* the remote knows that the client has ended */
+	bool remote_deaf;   /* it takes no more; what it said before is still to be read */
+	bool remote_final;  /* a lost remote is not dialled again */
 
-	struct talk talk;     /* of a monitor */
+	struct talk talk;		  /* of a monitor */
 	struct fifo to_client, to_remote; /* of the others */
 
 	struct loop_io on_client, on_remote;
@@ -96,7 +96,8 @@ static void tell_remote(struct connection *c)
 
 static short client_events(struct connection *c)
 {
-	bool room = is_monitor(c) ? talk_wants_client(&c->talk) : fifo_len(&c->to_remote) < TO_REMOTE_MAX;
+	bool room = is_monitor(c) ? talk_wants_client(&c->talk)
+				  : fifo_len(&c->to_remote) < TO_REMOTE_MAX;
 
 	return (short)((room && !c->client_ended ? POLLIN : 0) |
 		       (fifo_len(client_queue(c)) ? POLLOUT : 0));
@@ -129,7 +130,8 @@ static void write_client(struct connection *c)
 	ssize_t n;
 
 	while (fifo_len(queue)) {
-		n = fd_sendmsg(c->client, fifo_peek(queue), fifo_len(queue), MSG_DONTWAIT, NULL, NULL);
+		n = fd_sendmsg(c->client, fifo_peek(queue), fifo_len(queue), MSG_DONTWAIT, NULL,
+			       NULL);
 		if (n < 0) {
 			c->client_broken = n != -EAGAIN;
 			return;
@@ -153,7 +155,8 @@ static void *cargo_new(struct connection *c, struct fdset *fds, char *why, size_
 	if (!cargo)
 		return NULL;
 	for (cargo->n = 0; cargo->n < fds->n; cargo->fd[cargo->n++] = fd) {
-		fd = cross_prepare(c->setting->crossing, fds->fd[cargo->n], CROSS_UNKNOWN, why, size);
+		fd = cross_prepare(c->setting->crossing, fds->fd[cargo->n], CROSS_UNKNOWN, why,
+				   size);
 		if (fd < 0) {
 			cargo_free(cargo);
 			return NULL;
@@ -222,8 +225,9 @@ static void write_device(struct connection *c)
 static void write_monitor(struct connection *c)
 {
 	const struct talk_command *command = talk_next(&c->talk);
-	ssize_t n = fd_sendmsg(c->remote, command->text + command->sent, command->len - command->sent,
-			       MSG_DONTWAIT, command->sent ? NULL : command->cargo, NULL);
+	ssize_t n =
+		fd_sendmsg(c->remote, command->text + command->sent, command->len - command->sent,
+			   MSG_DONTWAIT, command->sent ? NULL : command->cargo, NULL);
 
 	if (n >= 0)
 		talk_sent(&c->talk, (size_t)n);

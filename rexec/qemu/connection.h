@@ -28,7 +28,7 @@ struct connection_hooks {
 /* What all connections of a process share. */
 struct connection_setting {
 	struct loop *loop;
-	struct crossing *crossing;	/* for descriptors that a client sends */
+	struct crossing *crossing; /* for descriptors that a client sends */
 	const struct qmp_names *names;
 };
 

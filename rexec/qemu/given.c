@@ -97,8 +97,8 @@ static bool same_file(int a, int b)
 	       sa.st_ino == sb.st_ino && fcntl(a, F_GETFL) == fcntl(b, F_GETFL);
 }
 
-/* The entry of an earlier descriptor that @fd duplicates, or -1. A terminal as 0 and as 1 makes two:
- * one is read, the other written. */
+/* The entry of an earlier descriptor that @fd duplicates, or -1. A terminal as 0 and as 1 makes
+ * two: one is read, the other written. */
 static int earlier(const struct given *in, int fd)
 {
 	for (size_t i = 0; i < in->n_fds; i++)
@@ -127,8 +127,8 @@ static int prepare_passed(struct given *in, struct session_fd *f, int *prepared,
 	}
 	f->fd = cross_prepare(crossing, f->number, use_of(f->number), reason, sizeof(reason));
 	if (f->fd < 0) {
-		snprintf(why, size, "descriptor %d (%s) cannot be passed to the HOST: %s", f->number,
-			 describe(f->number, name, sizeof(name)), reason);
+		snprintf(why, size, "descriptor %d (%s) cannot be passed to the HOST: %s",
+			 f->number, describe(f->number, name, sizeof(name)), reason);
 		return f->fd;
 	}
 	*prepared = f->fd;
@@ -136,7 +136,7 @@ static int prepare_passed(struct given *in, struct session_fd *f, int *prepared,
 }
 
 int given_prepare(struct given *in, struct crossing *crossing, struct outlets *outlets,
-		    const struct argv_plan *plan, char *why, size_t size)
+		  const struct argv_plan *plan, char *why, size_t size)
 {
 	int ret = 0;
 
@@ -154,8 +154,8 @@ int given_prepare(struct given *in, struct crossing *crossing, struct outlets *o
 		if (is_listener(f.number, &f.socktype)) {
 			f.kind = SESSION_FD_LISTENER;
 			ret = outlet_inherited(outlets, f.number, f.number,
-						argv_is_monitor(plan, f.number) ? ARGV_MONITOR
-										: ARGV_DEVICE);
+					       argv_is_monitor(plan, f.number) ? ARGV_MONITOR
+									       : ARGV_DEVICE);
 		} else {
 			f.kind = SESSION_FD_PASS;
 			ret = prepare_passed(in, &f, prepared, crossing, why, size);

@@ -4,9 +4,9 @@
  *
  *	a listening socket			stays; clients are joined to a twin on the HOST
  *	a regular file with a POSIX lock	stays: it is the pid file, and says who we are. Such
- *						a lock is the process's and goes when *any* descriptor
- *						of that file is closed: so none is
- *	everything else				crosses, at the same number (cross.h)
+ *						a lock is the process's and goes when *any*
+ *descriptor of that file is closed: so none is everything else
+ *crosses, at the same number (cross.h)
  */
 #ifndef GIVEN_H
 #define GIVEN_H
@@ -14,8 +14,8 @@
 #include <stddef.h>
 
 #include "argv.h"
-#include "outlet.h"
 #include "cross.h"
+#include "outlet.h"
 #include "session.h"
 
 struct given {
@@ -36,7 +36,7 @@ int given_list(struct given *in);
  * Return: 0 or a negative errno. What was prepared stays open until given_release().
  */
 int given_prepare(struct given *in, struct crossing *crossing, struct outlets *outlets,
-		    const struct argv_plan *plan, char *why, size_t size);
+		  const struct argv_plan *plan, char *why, size_t size);
 
 /** given_release() - give up what was prepared for the program, so that the pipes that it wrote can
  * end. The numbers, which the session may know, stand for /dev/null from now on. */

@@ -110,36 +110,25 @@ int outlet_inherited(struct outlets *all, int fd, int number, enum argv_channel 
 	return 0;
 }
 
-/* Remove a socket that nobody listens on. */
-static void remove_dead(const struct sockaddr_un *at)
-{
-	_cleanup_close_ int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat st;
-
-	if (probe < 0 || lstat(at->sun_path, &st) || !S_ISSOCK(st.st_mode))
-		return;
-	if (connect(probe, (const struct sockaddr *)at, sizeof(*at)) && errno == ECONNREFUSED)
-		unlink(at->sun_path);
-}
-
 static int listen_at(const char *path)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct stat st;
 
 	if (fd < 0)
 		return -errno;
 	if (strlen(path) >= sizeof(at.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(at.sun_path, path);
-	remove_dead(&at);
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
+		unlink(path);
 	if (bind(fd, (const struct sockaddr *)&at, sizeof(at)) || listen(fd, SOMAXCONN))
 		return -errno;
 	return take_fd(&fd);
 }
 
-int outlet_at_path(struct outlets *all, const char *path, const char *name,
-		    enum argv_channel kind)
+int outlet_at_path(struct outlets *all, const char *path, const char *name, enum argv_channel kind)
 {
 	struct outlet *o = outlet_new(all, kind);
 	int fd;

@@ -26,15 +26,16 @@ struct outlets {
 	struct outlet *list;
 };
 
-/** outlet_inherited() - listen on @fd (borrowed), known to QEMU as descriptor @number. 0 or -ENOMEM */
+/** outlet_inherited() - listen on @fd (borrowed), known to QEMU as descriptor @number. 0 or -ENOMEM
+ */
 int outlet_inherited(struct outlets *all, int fd, int number, enum argv_channel channel);
 
 /**
  * outlet_at_path() - listen at @path for QEMU's @name (both copied)
- * A dead socket there is replaced, as QEMU does. Return: 0, or a negative errno.
+ * A socket that is there is replaced, as QEMU does. Return: 0, or a negative errno.
  */
 int outlet_at_path(struct outlets *all, const char *path, const char *name,
-		    enum argv_channel channel);
+		   enum argv_channel channel);
 
 /**
  * outlets_await_monitor() - give libvirt the time to connect to its monitor, at most @timeout_ms
@@ -43,7 +44,8 @@ int outlet_at_path(struct outlets *all, const char *path, const char *name,
  */
 void outlets_await_monitor(const struct outlets *all, int timeout_ms);
 
-/** outlets_finish() - QEMU has ended: accept nobody, unlink what was made, finish the connections */
+/** outlets_finish() - QEMU has ended: accept nobody, unlink what was made, finish the connections
+ */
 void outlets_finish(struct outlets *all);
 /** outlets_idle() - no connection is left */
 bool outlets_idle(const struct outlets *all);

@@ -58,9 +58,8 @@ static void top_key(struct qmp_reader *r)
 		const char *key;
 		enum qmp_kind kind;
 	} keys[] = {
-		{ "QMP", QMP_GREETING },     { "return", QMP_RETURN },
-		{ "error", QMP_ERROR },	     { "event", QMP_EVENT },
-		{ "execute", QMP_COMMAND },  { "exec-oob", QMP_COMMAND },
+		{ "QMP", QMP_GREETING }, { "return", QMP_RETURN },   { "error", QMP_ERROR },
+		{ "event", QMP_EVENT },	 { "execute", QMP_COMMAND }, { "exec-oob", QMP_COMMAND },
 	};
 
 	r->top = r->key;
@@ -161,7 +160,7 @@ static int nest(struct qmp_reader *r, bool object)
 	if (object)
 		r->objects[level / 8] |= (uint8_t)(1u << level % 8);
 	else
-		r->objects[level / 8] &= (uint8_t)~(1u << level % 8);
+		r->objects[level / 8] &= (uint8_t) ~(1u << level % 8);
 	r->value = false;
 	return 0;
 }
@@ -271,7 +270,9 @@ int qmp_read(struct qmp_reader *r, const char *data, size_t len, size_t *used)
 	if (!r->depth)
 		start_over(r);
 	for (*used = 0; *used < len;) {
-		ret = byte_in(r, data[(*used)++]);
+		char c = data[(*used)++];
+
+		ret = c ? byte_in(r, c) : -EPROTO; /* JSON has no NUL, and a text ends with one */
 		if (ret)
 			return ret;
 		if (r->text.bad)

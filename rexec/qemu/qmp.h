@@ -7,9 +7,9 @@
  * structure (strings, escapes, nesting) with a few words of state, so the input may be cut
  * anywhere. A message's text is kept as it came, byte for byte; only these values change:
  *
- *	"return": [{"thread-id": NUMBER		a thread (deeper, in "props", it is a number of a CPU's)
- *	"filename": "pty:PATH" below "return"	a terminal
- *	"pty": "PATH" below "return"		a terminal
+ *	"return": [{"thread-id": NUMBER		a thread (deeper, in "props", it is a number of a
+ *CPU's) "filename": "pty:PATH" below "return"	a terminal "pty": "PATH" below "return"		a
+ *terminal
  *
  * Pure: no I/O.
  */

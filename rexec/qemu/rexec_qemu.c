@@ -37,7 +37,8 @@ struct options {
 static void usage(FILE *to)
 {
 	fputs("usage: rexec-qemu [--local] [--map FILE] NAME [ARGUMENT...]\n"
-	      "Runs the QEMU that NAME stands for on the HOST, as if it ran here. See rexec-qemu(8).\n"
+	      "Runs the QEMU that NAME stands for on the HOST, as if it ran here. See "
+	      "rexec-qemu(8).\n"
 	      "  --local     on this machine, without udsproxyd (REXEC_LOCAL=1)\n"
 	      "  --map FILE  which program of the HOST stands behind NAME (" MAP_FILE ")\n"
 	      "  --help, --version\n",
@@ -47,8 +48,10 @@ static void usage(FILE *to)
 static void parse_options(struct options *o, int argc, char **argv)
 {
 	static const struct option known[] = {
-		{ "local", no_argument, NULL, 'l' },   { "map", required_argument, NULL, 'm' },
-		{ "help", no_argument, NULL, 'h' },    { "version", no_argument, NULL, 'v' },
+		{ "local", no_argument, NULL, 'l' },
+		{ "map", required_argument, NULL, 'm' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *local = getenv("REXEC_LOCAL");
@@ -126,7 +129,8 @@ static void *read_file(const char *path, size_t *size)
 	if (fd < 0)
 		log_error("%s: %s", path, strerrordesc_np(errno));
 	else if (*size > HANDED_OVER_MAX)
-		log_error("%s: more than %d bytes are not handed over to the HOST", path, HANDED_OVER_MAX);
+		log_error("%s: more than %d bytes are not handed over to the HOST", path,
+			  HANDED_OVER_MAX);
 	else if (data)
 		return data;
 	free(data);
@@ -173,8 +177,7 @@ static mode_t get_umask(void)
 	return mask;
 }
 
-/* The first event that says whether it runs. */
-static void await_start(struct session *session, struct session_event *event)
+static void await_event(struct session *session, struct session_event *event)
 {
 	do {
 		struct pollfd p = { .fd = session_fd(session), .events = POLLIN };
@@ -182,31 +185,27 @@ static void await_start(struct session *session, struct session_event *event)
 		poll(&p, 1, -1);
 		session_next(session, event);
 	} while (event->kind == SESSION_NONE);
-	if (event->kind == SESSION_LOST)
-		snprintf(event->reason, sizeof(event->reason),
-			 "the link to the HOST was lost while QEMU was being started");
 }
 
-/* Start the first of @programs that is there and allowed; otherwise exit. */
-static struct session *start(struct standin *s, struct session_spec *spec,
-			     const struct map_programs *programs, bool local)
+/* Start the first of @programs that is there and allowed, and be it; otherwise exit. */
+static void __attribute__((noreturn))
+start(struct standin *s, struct session_spec *spec, const struct map_programs *programs, bool local)
 {
 	struct session_event event = { .status = EXIT_NOT_FOUND };
 	char reason[SESSION_REASON_MAX];
 	struct session *session;
 
 	for (size_t i = 0; i < programs->n; i++) {
-		s->plan->argv[0] = programs->program[i];
+		free(s->plan->argv[0]);
+		s->plan->argv[0] = strdup(programs->program[i]);
 		if (session_open(&session, spec, local, reason)) {
 			log_error("%s", reason);
 			standin_fail(s, EXIT_REXEC_FAILED);
 		}
-		await_start(session, &event);
-		if (event.kind == SESSION_STARTED)
-			return session;
+		await_event(session, &event);
+		if (event.kind != SESSION_REFUSED)
+			standin_run(s, session, &event);
 		session_free(session);
-		if (event.kind == SESSION_LOST)
-			event.status = EXIT_REXEC_FAILED;
 		if (event.status != EXIT_NOT_FOUND && event.status != EXIT_REFUSED)
 			break;
 	}
@@ -260,5 +259,5 @@ int main(int argc, char **argv)
 	listen_at_paths(&standin);
 
 	signal(SIGPIPE, SIG_IGN);
-	standin_run(&standin, start(&standin, &spec, &programs, options.local));
+	start(&standin, &spec, &programs, options.local);
 }

@@ -32,8 +32,8 @@ pid_t shadow_of(struct shadows *s, int64_t host);
 
 /**
  * shadow_mirror() - tell of each shadow that was pinned since the last call
- * @pin		returns 0 when the HOST was told; else the same is told again next time. CPU n is bit
- *		n % 8 of byte n / 8.
+ * @pin		returns 0 when the HOST was told; else the same is told again next time. CPU n is
+ *bit n % 8 of byte n / 8.
  */
 void shadow_mirror(struct shadows *s,
 		   int (*pin)(void *arg, pid_t host, const uint8_t *cpus, size_t size), void *arg);

@@ -12,8 +12,9 @@
  *
  * The end. The session tells it after the last byte of QEMU's output (udsproxyd sees to that).
  * A monitor that ends earlier is not hung up yet, but dialled again; so libvirt, which reads the
- * log when its monitor ends, finds all of QEMU's words there. Then the connections deliver what
- * QEMU still said and are closed, the sockets that we made are unlinked, and we exit.
+ * log when its monitor ends, finds all of QEMU's words there: those that we carry (cross.c), too.
+ * Then the connections deliver what QEMU still said and are closed, the sockets that we made are
+ * unlinked, and we exit.
  *
  * A QEMU that daemonizes. Its started process exits and it stays; so do we: the child of a fork
  * goes on with everything, its pid goes into the pid file, and the parent exits with QEMU's
@@ -103,9 +104,16 @@ static int dial_outlet(void *arg, int number, const char *name)
 
 /* ---- the end ---- */
 
+static int write_pidfile(const char *path, pid_t pid)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	return fd < 0 || dprintf(fd, "%d\n", pid) < 0 ? -errno : 0;
+}
+
 static void unlink_pidfile(const struct standin *s)
 {
-	if (s->plan->pidfile && s->stays)
+	if (s->in_pidfile)
 		unlink(s->plan->pidfile);
 }
 
@@ -118,6 +126,13 @@ static void end(struct standin *s, int status, bool known)
 	loop_timer_stop(&s->attach);
 	loop_io_stop(&s->on_session);
 	given_release(s->given);
+}
+
+/* QEMU's last words are delivered, now the connections are to end. */
+static void finish(struct standin *s)
+{
+	s->finishing = true;
+	s->deadline = loop_now() + DELIVER_MS;
 	outlets_finish(&s->outlets);
 }
 
@@ -157,18 +172,6 @@ void standin_fail(struct standin *s, int status)
 
 /* ---- daemonizing ---- */
 
-static int write_pidfile(const char *path, pid_t pid)
-{
-	FILE *f = path ? fopen(path, "we") : NULL;
-
-	if (!path)
-		return 0;
-	if (!f)
-		return -errno;
-	fprintf(f, "%d\n", pid);
-	return fclose(f) ? -errno : 0;
-}
-
 static void detach(void)
 {
 	_cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -178,32 +181,54 @@ static void detach(void)
 		dup2(null, fd);
 }
 
+/* The parent's part: say who stays, and exit as QEMU did. */
+static void __attribute__((noreturn)) exit_for(const struct standin *s, pid_t child)
+{
+	const char *path = s->plan->pidfile;
+	int ret = path ? write_pidfile(path, child) : 0;
+
+	if (!ret)
+		_exit(WEXITSTATUS(s->status));
+	log_error("%s: %s", path, strerrordesc_np(-ret));
+	kill(child, SIGTERM); /* which ends QEMU, and then the child */
+	_exit(EXIT_REXEC_FAILED);
+}
+
 static void daemonize(struct standin *s)
 {
-	pid_t pid = fork();
-	int ret;
+	int parent[2];
+	pid_t pid;
 
-	if (pid < 0) {
+	if (pipe2(parent, O_CLOEXEC) || (pid = fork()) < 0) {
 		log_error("cannot leave a process behind for QEMU: %s", strerrordesc_np(errno));
 		exit(EXIT_REXEC_FAILED);
 	}
-	if (pid > 0) {
-		ret = write_pidfile(s->plan->pidfile, pid);
-		if (ret) {
-			log_error("%s: %s", s->plan->pidfile, strerrordesc_np(-ret));
-			kill(pid, SIGTERM); /* which ends QEMU, and then the child */
-			_exit(EXIT_REXEC_FAILED);
-		}
-		_exit(WEXITSTATUS(s->status));
-	}
+	if (pid > 0)
+		exit_for(s, pid);
+	/* The pid file is ours to unlink: wait until it is written. */
+	close(parent[1]);
+	while (read(parent[0], &(char){ 0 }, 1) < 0 && errno == EINTR)
+		;
+	close(parent[0]);
 	/* Threads do not survive a fork; names are given anew. */
 	s->shadows = (struct shadows){ 0 };
 	s->leave = false;
-	s->stays = true;
+	s->in_pidfile = s->plan->pidfile;
 	detach();
 }
 
 /* ---- the session ---- */
+
+static void on_started(struct standin *s)
+{
+	const char *path = s->plan->daemonize ? NULL : s->plan->pidfile;
+	int ret = path ? write_pidfile(path, getpid()) : 0;
+
+	s->started = true;
+	s->in_pidfile = path && !ret;
+	if (ret)
+		log_warning("%s: %s", path, strerrordesc_np(-ret));
+}
 
 static void on_exited(struct standin *s, const struct session_event *event)
 {
@@ -221,7 +246,9 @@ static void on_attach(void *arg);
 
 static void on_lost(struct standin *s)
 {
-	log_warning("the link to the HOST is lost; QEMU goes on, and so do the attempts to reach it");
+	if (s->started)
+		log_warning("the link to the HOST is lost; QEMU goes on, and so do the attempts to "
+			    "reach it");
 	loop_io_stop(&s->on_session);
 	s->attach_ms = ATTACH_FIRST_MS;
 	loop_timer_start(&s->loop, &s->attach, s->attach_ms, on_attach, s);
@@ -234,6 +261,7 @@ static bool on_event(struct standin *s, const struct session_event *event)
 	case SESSION_NONE:
 		return false;
 	case SESSION_STARTED:
+		on_started(s);
 		return true;
 	case SESSION_REFUSED:
 		log_error("%s", event->reason);
@@ -293,12 +321,20 @@ static void on_attach(void *arg)
 
 	if (!ret) {
 		log_info("the link to the HOST is back");
+		if (!s->started)
+			on_started(s);
 		send_unsent(s);
 		watch_session(s);
 		session_ready(s, POLLIN);
-	} else if (ret == -ESRCH) {
-		log_error("QEMU's keeper on the HOST is gone, and QEMU with it: how it ended is not known");
+	} else if (ret == -ESRCH && s->started) {
+		log_error("QEMU's keeper on the HOST is gone, and QEMU with it: how it ended is "
+			  "not known");
 		end(s, EXIT_OUTCOME_UNKNOWN, false);
+	} else if (ret == -ESRCH) {
+		log_error("QEMU was not started: the HOST took the request, and hung up; see "
+			  "udsproxyd's "
+			  "and rexec_server's log");
+		end(s, EXIT_REXEC_FAILED, false);
 	} else {
 		s->attach_ms = MIN(s->attach_ms * 2, (unsigned int)ATTACH_LAST_MS);
 		loop_timer_start(&s->loop, &s->attach, s->attach_ms, on_attach, s);
@@ -352,14 +388,27 @@ void standin_init(struct standin *s, const struct argv_plan *plan, struct given 
 	s->terminals = (struct terminals){ .loop = &s->loop, .dial = dial_terminal, .arg = s };
 }
 
-static bool delivered(struct standin *s)
+static bool too_late(const struct standin *s)
 {
-	if (loop_now() >= s->deadline)
-		return true;
-	return cross_idle(&s->crossing) && (!s->over || outlets_idle(&s->outlets));
+	return loop_now() >= s->deadline;
 }
 
-void standin_run(struct standin *s, struct session *session)
+static bool output_delivered(const struct standin *s)
+{
+	return cross_idle(&s->crossing) || too_late(s);
+}
+
+/* What is to be done between two turns of the loop. Return: false when all is done. */
+static bool go_on(struct standin *s)
+{
+	if (s->over && !s->finishing && output_delivered(s))
+		finish(s);
+	if (s->leave && !s->over && output_delivered(s))
+		daemonize(s);
+	return !s->finishing || (!outlets_idle(&s->outlets) && !too_late(s));
+}
+
+void standin_run(struct standin *s, struct session *session, const struct session_event *first)
 {
 	int ret;
 
@@ -370,11 +419,10 @@ void standin_run(struct standin *s, struct session *session)
 		standin_fail(s, EXIT_REXEC_FAILED);
 	}
 	watch_session(s);
-	session_ready(s, POLLIN); /* an event may have come together with STARTED */
-	while (!s->over || !delivered(s)) {
-		if (s->leave && delivered(s))
-			daemonize(s);
-		ret = loop_turn(&s->loop, s->leave || s->over ? 100 : -1);
+	if (on_event(s, first))
+		session_ready(s, POLLIN); /* more may have come with it */
+	while (go_on(s)) {
+		ret = loop_turn(&s->loop, s->leave || s->over ? TICK_MS : -1);
 		if (ret)
 			log_warning("%s", strerrordesc_np(-ret));
 	}

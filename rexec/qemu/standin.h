@@ -9,10 +9,10 @@
 #include <stdbool.h>
 
 #include "argv.h"
-#include "outlet.h"
 #include "cross.h"
 #include "given.h"
 #include "loop.h"
+#include "outlet.h"
 #include "qmp.h"
 #include "session.h"
 #include "shadow.h"
@@ -38,10 +38,12 @@ struct standin {
 	sigset_t unsent;  /* that came while the link was lost */
 	int signal_fd;
 
-	bool leave;	  /* QEMU daemonized: leave a process behind and exit */
-	bool stays;	  /* that process is us */
-	bool over;	  /* QEMU has ended */
-	int status;	  /* wait(2)'s; or, without `known`, an exit status of ours */
+	bool started;	 /* it certainly is, or was */
+	bool leave;	 /* QEMU daemonized: leave a process behind and exit */
+	bool in_pidfile; /* our pid is: we unlink the file */
+	bool over;	 /* QEMU has ended */
+	bool finishing;	 /* and its connections are ending */
+	int status;	 /* wait(2)'s; or, without `known`, an exit status of ours */
 	bool known;
 	uint64_t deadline; /* of what is to be delivered before we leave */
 };
@@ -51,11 +53,13 @@ void standin_init(struct standin *s, const struct argv_plan *plan, struct given 
 
 /**
  * standin_run() - be QEMU until it ends
- * @session	started (SESSION_STARTED came); taken
+ * @session	taken
+ * @first	its first event, which is not SESSION_REFUSED
  * Return: never. Exits with QEMU's status or dies of its signal; of a QEMU that daemonizes, a
  * child goes on to the end of QEMU.
  */
-void standin_run(struct standin *s, struct session *session) __attribute__((noreturn));
+void standin_run(struct standin *s, struct session *session, const struct session_event *first)
+	__attribute__((noreturn));
 
 /** standin_fail() - undo what was made at paths and exit with @status */
 void standin_fail(struct standin *s, int status) __attribute__((noreturn));

@@ -118,8 +118,12 @@ static char *reader_id(const struct qmp_reader *r)
 static bool only_asks(const char *name)
 {
 	static const char *const asking[] = {
-		"qmp_capabilities", "qom-get", "qom-list", "qom-list-types",
-		"qom-list-properties", "device-list-properties",
+		"qmp_capabilities",
+		"qom-get",
+		"qom-list",
+		"qom-list-types",
+		"qom-list-properties",
+		"device-list-properties",
 	};
 
 	if (!strncmp(name, "query-", 6))
@@ -352,7 +356,8 @@ static int become_ready(struct talk *t)
 
 	t->remote = TALK_READY;
 	if (!ret && news)
-		ret = say(t, "{\"execute\": \"query-status\", \"id\": " STATUS_ID "}" LINE_END, STATUS_ID);
+		ret = say(t, "{\"execute\": \"query-status\", \"id\": " STATUS_ID "}" LINE_END,
+			  STATUS_ID);
 	return ret;
 }
 

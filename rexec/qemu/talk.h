@@ -27,11 +27,11 @@ struct talk_command {
 	struct talk_command *next;
 	char *text;
 	size_t len, sent;
-	char *id;     /* JSON, NULL when it has none */
-	bool ours;    /* the answer is not the client's */
-	bool again;   /* running it twice does no harm */
+	char *id;	 /* JSON, NULL when it has none */
+	bool ours;	 /* the answer is not the client's */
+	bool again;	 /* running it twice does no harm */
 	bool negotiates; /* qmp_capabilities */
-	void *cargo;  /* the descriptors that came with it */
+	void *cargo;	 /* the descriptors that came with it */
 };
 
 struct talk_queue {

@@ -28,19 +28,21 @@ struct terminal {
 	struct terminal *next;
 	struct terminals *all;
 	char host[32], local[32];
-	int master, remote;	  /* remote: -1 while it is not connected */
-	bool open;		  /* somebody has the slave */
-	struct fifo in, out;	  /* what was typed; what the guest printed */
+	int master, remote;  /* remote: -1 while it is not connected */
+	bool open;	     /* somebody has the slave */
+	struct fifo in, out; /* what was typed; what the guest printed */
 	struct loop_io on_master, on_remote;
 	struct loop_timer redial;
 };
 
 static void update(struct terminal *t)
 {
-	t->on_master.events = (short)((fifo_len(&t->in) ? 0 : POLLIN) | (fifo_len(&t->out) ? POLLOUT : 0));
+	t->on_master.events =
+		(short)((fifo_len(&t->in) ? 0 : POLLIN) | (fifo_len(&t->out) ? POLLOUT : 0));
 	if (!t->open)
 		t->on_master.events = 0;
-	t->on_remote.events = (short)((fifo_len(&t->out) ? 0 : POLLIN) | (fifo_len(&t->in) ? POLLOUT : 0));
+	t->on_remote.events =
+		(short)((fifo_len(&t->out) ? 0 : POLLIN) | (fifo_len(&t->in) ? POLLOUT : 0));
 }
 
 static bool look(struct terminal *t)

@@ -21,6 +21,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, TOP + "/tests/lib")
+from keepers import end_keepers  # pylint: disable=wrong-import-position
 from proxypair import Pair, wait_for  # pylint: disable=wrong-import-position
 from tap import Tap  # pylint: disable=wrong-import-position
 
@@ -148,7 +149,12 @@ def brief(result):
 # ---- status -------------------------------------------------------------------------------
 
 
+def server_descriptors(rig):
+	return len(os.listdir(f"/proc/{rig.server.pid}/fd"))
+
+
 def exit_statuses(rig):
+	before = server_descriptors(rig)
 	running = {n: None for n in range(256)}
 	got = {}
 	for n in running:
@@ -157,6 +163,7 @@ def exit_statuses(rig):
 			for m in range(n - 7, n + 1):
 				got[m] = running[m].wait(30)
 	check("every exit status from 0 to 255 arrives", {n: s for n, s in got.items() if n != s}, {})
+	check("and rexec_server holds no descriptor more than before", server_descriptors(rig), before)
 	for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP, signal.SIGSEGV,
 		       signal.SIGABRT, signal.SIGUSR1, signal.SIGALRM):
 		result = rig.run("sh", "-c", f"kill -{int(number)} $$")
@@ -409,6 +416,7 @@ for n in sorted(map(int, os.listdir('/proc/self/fd'))):
 def descriptors(rig):
 	r, w = os.pipe()
 	a, b = socket.socketpair()
+	a.settimeout(10)
 	os.dup2(w, 57, inheritable=True)
 	os.dup2(b.fileno(), 200, inheritable=True)
 	code = "import os; os.write(57, b'pipe'); os.write(200, b'socket'); os.write(1, os.read(200, 100))"
@@ -544,10 +552,10 @@ def passing(rig):
 SAY_SIGNALS = """
 import os, signal, sys
 def say(number, frame):
-	print(number, flush=True)
+	os.write(1, b"%d\\n" % number)
 for n in map(int, sys.argv[1:]):
 	signal.signal(n, say)
-print(os.getpid(), flush=True)
+os.write(1, b"ready\\n")
 while True:
 	signal.pause()
 """
@@ -638,8 +646,9 @@ def standins(rig):
 
 
 def servers(rig):
-	process = rig.popen("sh", "-c", "read line; echo $line; exit 9", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-	assert wait_for(lambda: len(rig.sessions()) == 1)
+	process = rig.popen("sh", "-c", "echo up; read line; echo $line; exit 9", stdin=subprocess.PIPE,
+			    stdout=subprocess.PIPE)
+	process.stdout.readline()
 	check("rexec_server ends on SIGTERM with 0", rig.stop_server(), 0)
 	started = time.monotonic()
 	result = rig.run("true")
@@ -687,6 +696,9 @@ def main():
 				tap.result(f"{case.__name__} runs to its end", False, repr(error))
 		tap.result("no session is left behind", wait_for(lambda: not rig.sessions(), 12), rig.sessions())
 		check("the server ends with 0", rig.stop_server(), 0)
+		end_keepers(rig.run_dir)
+		with open(rig.log.name, encoding="utf-8", errors="replace") as log:
+			tap.result("no sanitizer had anything to say", "Sanitizer" not in log.read(), "see the log below")
 		if tap.failed:
 			with open(rig.log.name, encoding="utf-8", errors="replace") as log:
 				print("".join("# " + line for line in log.readlines()[-40:]))

@@ -286,6 +286,10 @@ ok(talks(terminal, 4711), 'and carries what is typed and what is printed')
 os.close(terminal)
 terminal = os.open(terminal_of(monitor), os.O_RDWR | os.O_NOCTTY)
 ok(talks(terminal, 4712), 'also when it is opened again')
+os.write(terminal, b'info qom-tree\r' * 20)
+os.close(terminal)
+terminal = os.open(terminal_of(monitor), os.O_RDWR | os.O_NOCTTY)
+ok(talks(terminal, 4715), 'output that nobody reads holds nothing up')
 os.close(terminal)
 
 r, w = os.pipe()
@@ -369,13 +373,13 @@ answer = monitor.answer()
 ok(answer and answer['id'] == sent and 'unknown' in answer.get('error', {}).get('desc', ''),
    'a command under way when the link broke is answered: its outcome is unknown')
 
-hosts = vm.hosts_monitor()
 proxies['dpu'].kill()
-hosts.ask('quit')
+os.kill(qemu, signal.SIGTERM)
 ok(wait_for(10, lambda: not vm.qemu()), 'QEMU ends while the link is lost')
 ok(not monitor.ended(1) and vm.process.poll() is None, 'and nobody here pretends to know')
 proxies['dpu'].start()
 ok(monitor.ended(20), 'when the link is back the monitor ends')
+ok('terminating on signal 15' in vm.words(), "and by then QEMU's last words are in the log")
 ok(vm.process.wait(10) == 0, "and QEMU's exit status is ours")
 
 # ---- the ends ----

@@ -20,16 +20,18 @@ export BIN LIBEXEC
 if [ -z "${LIBVIRT_TEST_DIR:-}" ]; then
 	LIBVIRT_TEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/libvirt.XXXXXX")
 	export LIBVIRT_TEST_DIR
+	trap 'rm -rf "$LIBVIRT_TEST_DIR"' EXIT
+	# here, for it may have to download a kernel
+	"$top/tests/rig/mkguest" "$LIBVIRT_TEST_DIR/guest" >/dev/null 2>&1 || bail_out "no guest can be made"
+	mkdir "$LIBVIRT_TEST_DIR/inside"
 	# what is mounted and what runs goes with the namespaces
 	unshare --mount --propagation private --pid --net --uts --ipc --fork --kill-child --mount-proc -- "$0" "$@"
-	status=$?
-	rmdir "$LIBVIRT_TEST_DIR"
-	exit $status
+	exit
 fi
 
 ### the machine of this test ###
 
-dir=$LIBVIRT_TEST_DIR
+dir=$LIBVIRT_TEST_DIR/inside
 mount -t tmpfs -o mode=755 tmpfs "$dir"
 images=/var/lib/libvirt/images
 
@@ -62,8 +64,7 @@ for name in qemu-system-x86_64 qemu-system-i386; do
 	chmod 755 /usr/bin/$name
 	echo "$name /usr/bin/hosts-$name" >>/etc/rexec/qemu.map
 done
-"$top/tests/rig/mkguest" "$dir/guest" >/dev/null 2>&1 || bail_out "no guest can be made"
-cp "$dir"/guest/* $images/
+cp "$LIBVIRT_TEST_DIR"/guest/* $images/
 
 ### services ###
 

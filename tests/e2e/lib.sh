@@ -2,8 +2,8 @@
 # shellcheck shell=bash
 #
 # lib.sh - what the end-to-end tests and the demo share: a rig with the stack in it, a guest, its
-# console, and a look at both sides. Source it, then call e2e_up; all is taken down at exit, unless
-# KEEP=1 asks for a look at it.
+# console, and a look at both sides. Source it, then call e2e_up, or rig_up for a bare rig; all is taken
+# down at exit, unless KEEP=1 asks for a look at it.
 
 tests=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 rig=$tests/rig/rig
@@ -36,15 +36,19 @@ e2e_up() { # RIG-OPTION... [-- STACK-OPTION...]
 		shift
 	done
 	[ $# -eq 0 ] || shift
-	rig_dir=$(mktemp -d "${TMPDIR:-/tmp}/rig.XXXXXX")
-	trap e2e_down EXIT
-	trap 'exit 130' INT TERM
-	"$rig" up "$rig_dir" "${rig_options[@]}" || return 1
+	rig_up "${rig_options[@]}" || return 1
 	"$mkguest" "$rig_dir/guest" || return 1
 	host sh -c "cat /proc/mounts" >"$rig_dir/host.mounts"
 	tar -C "$rig_dir/guest" -c . | host tar -C "$images" -x --no-same-owner
 	"$stack" up "$rig_dir" "$@" 2>&1 | sed -u "s/^/$stack_says/"
 	return "${PIPESTATUS[0]}"
+}
+
+rig_up() { # RIG-OPTION...
+	rig_dir=$(mktemp -d "${TMPDIR:-/tmp}/rig.XXXXXX")
+	trap e2e_down EXIT
+	trap 'exit 130' INT TERM
+	"$rig" up "$rig_dir" "$@"
 }
 
 e2e_down() {
@@ -206,11 +210,12 @@ has_magic() { # SIDE FILE MAGIC
 	[ "$(on "$1" head -c "${#3}" "$2")" = "$3" ]
 }
 
-# What a side holds that a virtual machine could leave behind.
+# What a side holds that a virtual machine could leave behind. The share's session is another one
+# after a udsproxyd was killed.
 traces() { # SIDE
 	# shellcheck disable=SC2016
 	on "$1" sh -c '
-		find /var/lib/libvirt/qemu /run /tmp /dev/shm /dev/pts 2>/dev/null
+		find /var/lib/libvirt/qemu /run /tmp /dev/shm /dev/pts 2>/dev/null | sed "s|\(sessions/\)[0-9a-f]*|\1ID|"
 		cat /proc/mounts
 		for p in /proc/[0-9]*; do readlink "$p/exe"; done | grep -v -e /dash -e /readlink -e /grep' | sort
 }

@@ -25,6 +25,39 @@ it "libvirtd runs unmodified: empty qemu.conf, no LD_PRELOAD" no_preload
 no_kvm() { ! libvirt sh -c '[ -c /dev/kvm ] && [ "$(stat -c %t:%T /dev/kvm)" = a:e8 ]'; }
 it "the DPU has no KVM" no_kvm
 
+# The DPU's udsproxyd opens a file that sshfs serves, through this same udsproxyd.
+passer='
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/run/rexec/passer")
+listener.listen()
+print("listening", flush=True)
+connection, _ = listener.accept()
+os.unlink("/run/rexec/passer")
+socket.send_fds(connection, [b"x"], [os.open(sys.argv[1], os.O_RDONLY)])
+connection.recv(1)
+'
+receiver='
+import os, socket
+connection = socket.socket(socket.AF_UNIX)
+connection.connect("/run/rexec/passer")
+connection.settimeout(5)
+fds = socket.recv_fds(connection, 1, 1)[1]
+print(os.read(fds[0], 100).decode())
+'
+file_crosses() {
+	local said
+	host sh -c "echo shared words >$images/passed"
+	exec {said}< <(host /usr/bin/python3 -c "$passer" "$images/passed")
+	read -r -t 10 <&"$said"
+	libvirt env LD_PRELOAD=libudsproxy.so /usr/bin/python3 -c "$receiver" | grep -x 'shared words'
+	local status=$?
+	exec {said}<&-
+	host rm -f "$images/passed"
+	return $status
+}
+it "a file of the share that a HOST's program passes opens on the DPU" file_crosses
+
 it "define" define e2e disk.qcow2
 remember_traces
 
@@ -191,12 +224,20 @@ link_down() {
 }
 it "link down for 3 s" link_down
 
-restart_proxy() { # SERVICE
+restart_killed() { # SERVICE
 	svc kill "$1" KILL && same_qemu && dpu kill -0 "$(standin_of e2e)" && svc start "$1" && goes_on
 }
 for side in dpu host; do
-	it "kill -9 of the ${side^^}'s udsproxyd: the machine goes on, alone" restart_proxy udsproxyd_$side
+	it "kill -9 of the ${side^^}'s udsproxyd: the machine goes on, alone" restart_killed udsproxyd_$side
 done
+it "kill -9 of rexec_server: the machine goes on, alone" restart_killed rexec_server
+restart_all() { # while libvirtd is away
+	console_close e2e
+	svc stop libvirtd && svc kill rexec_server KILL && svc kill udsproxyd_host KILL &&
+		svc kill udsproxyd_dpu KILL && same_qemu && dpu kill -0 "$(standin_of e2e)" &&
+		svc start udsproxyd_dpu && svc start udsproxyd_host && svc start rexec_server && svc start libvirtd && goes_on
+}
+it "kill -9 of all of them, without libvirtd: the machine goes on, alone" restart_all
 
 ### the ends of a machine ###
 

@@ -135,7 +135,8 @@ END_TEST
 START_TEST(a_secret_that_is_not_here_is_hosts)
 {
 	PLAN(S("-object"), S("secret,id=s,file=/etc/host-only,format=raw"), S("-object"),
-	     S("{\"qom-type\":\"secret\",\"file\":\"/etc/host-only\"}"), S("-object"), S("{broken"));
+	     S("{\"qom-type\":\"secret\",\"file\":\"/etc/host-only\"}"), S("-object"),
+	     S("{broken"));
 	ck_assert_uint_eq(plan.n_files, 0);
 	ck_assert_str_eq(plan.argv[2], "secret,id=s,file=/etc/host-only,format=raw");
 	ck_assert_str_eq(plan.argv[6], "{broken");

@@ -88,14 +88,16 @@ START_TEST(thread_ids_are_replaced)
 {
 	becomes("{\"return\": [{\"cpu-index\": 0, \"thread-id\": 42, \"props\": {\"core-id\":7}}, "
 		"{\"thread-id\" : -1 }], \"id\": \"libvirt-3\"}",
-		"{\"return\": [{\"cpu-index\": 0, \"thread-id\": 1042, \"props\": {\"core-id\":7}}, "
+		"{\"return\": [{\"cpu-index\": 0, \"thread-id\": 1042, \"props\": "
+		"{\"core-id\":7}}, "
 		"{\"thread-id\" : 999 }], \"id\": \"libvirt-3\"}\n");
 }
 END_TEST
 
 START_TEST(what_only_looks_like_a_thread_id_stays)
 {
-	stays("{\"return\": [{\"thread-id\": \"42\"}, \"thread-id\", 42, {\"x\": [\"thread-id\", 42]}]}");
+	stays("{\"return\": [{\"thread-id\": \"42\"}, \"thread-id\", 42, {\"x\": [\"thread-id\", "
+	      "42]}]}");
 	stays("{\"return\": \"\\\"thread-id\\\": 42\"}");
 	stays("{\"thread-id\": 42, \"id\": {\"thread-id\": 42}}");
 	stays("{\"return\": [{\"thread-id\": 1.5}, {\"thread-id\": null}, {\"thread-id\": []}]}");
@@ -111,22 +113,37 @@ END_TEST
 START_TEST(terminals_are_replaced)
 {
 	becomes("{\"return\": [{\"filename\": \"pty:/dev/pts/7\", \"label\": \"charserial0\"}]}",
-		"{\"return\": [{\"filename\": \"pty:/dev/pts/123\", \"label\": \"charserial0\"}]}\n");
-	becomes("{\"return\": {\"pty\": \"/dev/pts/7\"}}", "{\"return\": {\"pty\": \"/dev/pts/123\"}}\n");
+		"{\"return\": [{\"filename\": \"pty:/dev/pts/123\", \"label\": "
+		"\"charserial0\"}]}\n");
+	becomes("{\"return\": {\"pty\": \"/dev/pts/7\"}}",
+		"{\"return\": {\"pty\": \"/dev/pts/123\"}}\n");
 	becomes("{\"return\": {\"pty\": \"\\/dev\\/pts/7\"}}",
 		"{\"return\": {\"pty\": \"/dev/pts/123\"}}\n");
 	stays("{\"return\": [{\"filename\": \"pty:/dev/pts/8\"}, {\"filename\": \"unix:/x\"}]}");
-	stays("{\"return\": [{\"label\": \"pty:/dev/pts/7\"}, {\"filename\": [\"pty:/dev/pts/7\"]}]}");
+	stays("{\"return\": [{\"label\": \"pty:/dev/pts/7\"}, {\"filename\": "
+	      "[\"pty:/dev/pts/7\"]}]}");
 	stays("{\"event\": \"E\", \"data\": {\"filename\": \"pty:/dev/pts/7\"}}");
 }
 END_TEST
 
 START_TEST(what_is_no_json_is_refused)
 {
-	static const char *const bad[] = { "x", "[1]", "\"a\"", "1", "}", "{]", "{\"a\":[}]}", ",", "{}x" };
+	static const char *const bad[] = { "x",	 "[1]",		"\"a\"", "1",  "}",
+					   "{]", "{\"a\":[}]}", ",",	 "{}x" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		ck_assert_int_eq(error_of(bad[i]), -EPROTO);
+}
+END_TEST
+
+START_TEST(a_nul_is_refused)
+{
+	struct qmp_reader r;
+	size_t used;
+
+	qmp_reader_init(&r, NULL);
+	ck_assert_int_eq(qmp_read(&r, "{\"a\0\": 1}", 10, &used), -EPROTO);
+	qmp_reader_clear(&r);
 }
 END_TEST
 
@@ -164,7 +181,8 @@ START_TEST(kinds_and_ids)
 	ck_assert_str_eq(id, "");
 	ck_assert_int_eq(kind_of("{\"id\":\"a\", \"return\": {\"id\": 2}}", id), QMP_RETURN);
 	ck_assert_str_eq(id, "\"a\"");
-	ck_assert_int_eq(kind_of("{\"return\": {\"thread-id\": 1}, \"id\":{\"n\": [1,2]}}", id), QMP_RETURN);
+	ck_assert_int_eq(kind_of("{\"return\": {\"thread-id\": 1}, \"id\":{\"n\": [1,2]}}", id),
+			 QMP_RETURN);
 	ck_assert_str_eq(id, "{\"n\": [1,2]}");
 	ck_assert_int_eq(kind_of("{\"error\": {}, \"id\":17}", id), QMP_ERROR);
 	ck_assert_str_eq(id, "17");
@@ -217,7 +235,8 @@ static void client_gets(const char *expected)
 {
 	char got[4096];
 
-	snprintf(got, sizeof(got), "%.*s", (int)fifo_len(&t.to_client), (char *)fifo_peek(&t.to_client));
+	snprintf(got, sizeof(got), "%.*s", (int)fifo_len(&t.to_client),
+		 (char *)fifo_peek(&t.to_client));
 	ck_assert_str_eq(got, expected);
 	fifo_skip(&t.to_client, fifo_len(&t.to_client));
 }
@@ -393,8 +412,9 @@ START_TEST(a_shutdown_during_the_break_is_told)
 	break_and_mend();
 	qemu_gets(STATUS);
 	qemu_says("{\"return\": {\"status\": \"shutdown\"}, \"id\": \"rexec-qemu-status\"}\r\n");
-	client_gets("{\"timestamp\": {\"seconds\": -1, \"microseconds\": -1}, \"event\": \"SHUTDOWN\", "
-		    "\"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\r\n");
+	client_gets(
+		"{\"timestamp\": {\"seconds\": -1, \"microseconds\": -1}, \"event\": \"SHUTDOWN\", "
+		"\"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\r\n");
 }
 END_TEST
 
@@ -457,6 +477,7 @@ int main(void)
 	tcase_add_test(reader, what_only_looks_like_a_thread_id_stays);
 	tcase_add_test(reader, terminals_are_replaced);
 	tcase_add_test(reader, what_is_no_json_is_refused);
+	tcase_add_test(reader, a_nul_is_refused);
 	tcase_add_test(reader, nesting_has_an_end);
 	tcase_add_test(reader, kinds_and_ids);
 	suite_add_tcase(suite, reader);

@@ -1,0 +1,320 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A second implementation of the client's side of rexec/request.h against the real rexec_server:
+private files and the session's directory, CPU affinity, terminals, and the life line's two ends."""
+
+import array
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, TOP + "/tests/lib")
+from keepers import end_keepers  # pylint: disable=wrong-import-position
+from proxypair import wait_for  # pylint: disable=wrong-import-position
+from tap import Tap  # pylint: disable=wrong-import-position
+
+BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
+MAGIC, VERSION = 0x52455843, 1
+EXEC, ATTACH, TTY, SIGNAL, AFFINITY, DONE, CONFIRM = range(1, 8)
+STARTED, REFUSED, EXITED, GONE, RESULT = range(16, 21)
+KEEP, EXPAND = 1, 2
+PASS, OUTPUT, LISTENER = 1, 2, 3
+tap = Tap()
+place = tempfile.mkdtemp(prefix="rexec.", dir="/var/tmp")
+os.chmod(place, 0o755)
+run_dir = place + "/run"
+
+
+def text(s):
+	s = s.encode() + b"\0"
+	return struct.pack(">I", len(s)) + s
+
+
+def table(entries):
+	return struct.pack(">I", len(entries)) + b"".join(entries)
+
+
+def send_frame(sock, kind, payload=b"", fds=()):
+	frame = struct.pack(">IB", len(payload), kind) + payload
+	control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+	sent = sock.sendmsg([frame], control)
+	if sent < len(frame):
+		sock.sendall(frame[sent:])
+
+
+def receive_exactly(sock, n):
+	data = b""
+	while len(data) < n:
+		more = sock.recv(n - len(data))
+		if not more:
+			raise EOFError
+		data += more
+	return data
+
+
+def receive_frame(sock):
+	length, kind = struct.unpack(">IB", receive_exactly(sock, 5))
+	return kind, receive_exactly(sock, length)
+
+
+def connect(path):
+	sock = socket.socket(socket.AF_UNIX)
+	sock.settimeout(10)
+	sock.connect(path)
+	return sock
+
+
+class LifeLine:
+	"""A socketpair; lost() ends it as udsproxyd ends one whose link was lost."""
+
+	def __init__(self):
+		self.ours, self.theirs = socket.socketpair()
+		self.theirs.send(b"x") # stays unread at our end: closing that gives ECONNRESET, not EOF
+
+	def passed(self):
+		fd = self.theirs.detach()
+		return fd
+
+	def lost(self):
+		self.ours.close()
+
+	def gone(self):
+		self.ours.recv(1)
+		self.ours.close()
+
+
+class Session:
+	def __init__(self, argv, flags=0, fds=(), files=(), cwd="/"):
+		self.id = secrets.token_hex(16)
+		self.dir = f"{run_dir}/sessions/{self.id}"
+		self.life = LifeLine()
+		passed = [self.life.passed()] + sorted({fd for _, _, fd in fds})
+		entries = [struct.pack(">IBH", number, kind, passed.index(fd)) for number, kind, fd in fds]
+		payload = struct.pack(">IHHHIQQ", MAGIC, VERSION, flags, len(passed), 0o022, 0, 0) + \
+			text(self.id) + text(cwd) + text("") + struct.pack(">QQ", 2**64 - 1, 2**64 - 1) * 14 + \
+			table([text(arg) for arg in argv]) + table([]) + table(entries) + \
+			table([text(name) + struct.pack(">I", len(data)) + data for name, data in files])
+		self.sock = connect(run_dir + "/rexec.sock")
+		send_frame(self.sock, EXEC, payload, passed)
+		os.close(passed[0])
+		kind, payload = receive_frame(self.sock)
+		self.pid = struct.unpack(">I", payload)[0] if kind == STARTED else None
+		self.refused = None if kind == STARTED else (payload[0], payload[5:-1].decode())
+
+	def attach(self, outputs=(), confirm=True):
+		life = LifeLine()
+		fds = [life.passed(), *outputs]
+		sock = connect(self.dir + "/keeper.sock")
+		send_frame(sock, ATTACH, struct.pack(">IHHH", MAGIC, VERSION, 0, len(fds)), fds)
+		os.close(fds[0])
+		kind, payload = receive_frame(sock)
+		if kind == STARTED and confirm:
+			send_frame(sock, CONFIRM)
+		return life, sock, kind, payload
+
+
+def alive(pid):
+	try:
+		with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+			return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+	except OSError:
+		return False
+
+
+def keeper_of(pid):
+	with open(f"/proc/{pid}/status", encoding="ascii") as f:
+		return int(re.search(r"PPid:\s*(\d+)", f.read()).group(1))
+
+
+def check(name, got, want):
+	tap.result(name, got == want, f"got  {got!r:.600}\nwant {want!r:.600}")
+
+
+def run(argv, **options):
+	"""What the program wrote to stdout, and its EXITED."""
+	r, w = os.pipe()
+	session = Session(argv, fds=[(1, PASS, w)], **options)
+	os.close(w)
+	with os.fdopen(r, "rb") as f:
+		said = f.read()
+	kind, payload = receive_frame(session.sock)
+	send_frame(session.sock, DONE)
+	return session, said, (kind, payload)
+
+
+def files():
+	script = "cd @DIR@; stat -c '%n %a %u' . key; cat key; echo @DIR@x@DIR@; mkdir deep; touch deep/file; ln -s / link"
+	session, said, ended = run(["sh", "-c", script], flags=EXPAND, files=[("key", b"\0secret\n")])
+	check("a private file, and the session's directory in arguments", said,
+	      f". 700 0\nkey 600 0\n\0secret\n{session.dir}x{session.dir}\n".encode())
+	check("its end is told", ended, (EXITED, b"\0\0\0"))
+	tap.result("the directory goes with it, and nothing that a link names",
+		   wait_for(lambda: not os.path.exists(session.dir)) and os.path.exists("/etc/passwd"))
+	_, said, _ = run(["echo", "@DIR@"])
+	check("only when that is asked for", said, b"@DIR@\n")
+	session = Session(["true"], files=[("../x", b"")])
+	tap.result("a file's name that leads elsewhere is refused", session.refused and session.refused[0] == 125,
+		   session.refused)
+
+
+def affinity():
+	session = Session(["sleep", "60"])
+	stranger = subprocess.Popen(["sleep", "60"])
+	before = os.sched_getaffinity(stranger.pid)
+	for pid in (stranger.pid, session.pid):
+		send_frame(session.sock, AFFINITY, struct.pack(">I", pid) + b"\x01")
+	tap.result("a thread of the program is pinned", wait_for(lambda: os.sched_getaffinity(session.pid) == {0}),
+		   os.sched_getaffinity(session.pid))
+	check("a stranger's is not", os.sched_getaffinity(stranger.pid), before)
+	stranger.kill()
+	stranger.wait()
+	send_frame(session.sock, SIGNAL, bytes([9, 0]))
+	check("SIGNAL, and the signal that ended it", receive_frame(session.sock), (EXITED, b"\1\x09\0"))
+
+
+PTY = """
+import os, pty, sys, tty
+master, slave = pty.openpty()
+tty.setraw(slave)
+print(os.ttyname(slave), flush=True)
+while True:
+	data = os.read(master, 100)
+	os.write(master, b"<" + data + b">")
+"""
+
+
+def terminals():
+	r, w = os.pipe()
+	session = Session(["/usr/bin/python3", "-c", PTY], fds=[(1, PASS, w)])
+	os.close(w)
+	path = os.read(r, 100).decode().strip()
+
+	def ask(name):
+		sock = connect(session.dir + "/keeper.sock")
+		send_frame(sock, TTY, text(name))
+		kind, payload = receive_frame(sock)
+		return sock, kind, struct.unpack(">H", payload[:2])[0]
+
+	sock, kind, error = ask(path)
+	check("the program's terminal is opened", (kind, error), (RESULT, 0))
+	sock.sendall(b"typed")
+	check("and carried", receive_exactly(sock, 7), b"<typed>")
+	master, slave = os.openpty()
+	for name, what in ((os.ttyname(slave), "another program's"), ("/dev/pts/../null", "a path that is none"),
+			   ("/dev/null", "what is no terminal"), ("/dev/pts/07", "another spelling")):
+		refused, kind, error = ask(name)
+		tap.result(f"{what} is refused", kind == RESULT and error in (13, 22), (kind, error))
+		refused.close()
+	os.close(master)
+	os.close(slave)
+	os.kill(session.pid, signal.SIGKILL)
+	check("its end is the connection's", sock.recv(10), b"")
+	check("and is told", receive_frame(session.sock), (EXITED, b"\1\x09\0"))
+	os.close(r)
+
+
+def life_lines():
+	session = Session(["sleep", "60"])
+	session.life.gone()
+	tap.result("the client's end ends the program", wait_for(lambda: not alive(session.pid)))
+	session = Session(["sleep", "60"])
+	session.life.lost()
+	tap.result("so does the link's", wait_for(lambda: not alive(session.pid)))
+	session = Session(["sleep", "60"], flags=KEEP)
+	session.life.gone()
+	tap.result("with KEEP the client's end does, too", wait_for(lambda: not alive(session.pid)))
+
+	r, w = os.pipe()
+	session = Session(["sh", "-c", "echo one; sleep 0.5; echo two; sleep 1000"], flags=KEEP,
+			  fds=[(1, OUTPUT, w), (2, OUTPUT, w)])
+	check("output comes through", os.read(r, 100), b"one\n")
+	session.life.lost()
+	session.sock.close()
+	os.close(w)
+	check("with KEEP and the link lost the pipe ends", os.read(r, 100), b"")
+	os.close(r)
+	tap.result("and the program lives", not wait_for(lambda: not alive(session.pid), 1))
+	life, sock, kind, _ = session.attach(confirm=False)
+	tap.result("attaching without the output pipes is refused", kind == REFUSED, kind)
+	r, w = os.pipe()
+	life, sock, kind, payload = session.attach([w], confirm=False)
+	check("attaching with them is answered", (kind, struct.unpack(">I", payload)[0]), (STARTED, session.pid))
+	check("held output comes", os.read(r, 100), b"two\n")
+	life.gone()
+	sock.close()
+	tap.result("a client that leaves before it confirmed ends nothing", not wait_for(lambda: not alive(session.pid), 1))
+	outcome = subprocess.run(["setpriv", "--reuid=1000", "--clear-groups", sys.executable, "-c",
+				  f"import socket; socket.socket(1).connect({session.dir + '/keeper.sock'!r})"],
+				 stderr=subprocess.PIPE, check=False)
+	tap.result("another user does not get to the keeper", b"PermissionError" in outcome.stderr, outcome.stderr)
+	life, sock, kind, _ = session.attach([w])
+	os.kill(session.pid, signal.SIGTERM)
+	check("one that did is told the end", receive_frame(sock), (EXITED, b"\1\x0f\1"))
+	check("what was left runs on, and gets signals", send_frame(sock, SIGNAL, bytes([15, 0])), None)
+	check("and its end is told", receive_frame(sock), (GONE, b""))
+	life.lost()
+	sock.close()
+	life, sock, kind, _ = session.attach([w])
+	check("an outcome that nobody acknowledged is told again", (kind, receive_frame(sock), receive_frame(sock)),
+	      (STARTED, (EXITED, b"\1\x0f\1"), (GONE, b"")))
+	send_frame(sock, DONE)
+	tap.result("and then the keeper goes", wait_for(lambda: not os.path.exists(session.dir)))
+	os.close(r)
+	os.close(w)
+
+
+def keepers():
+	session = Session(["sh", "-c", "trap 'echo term' TERM; while :; do sleep 0.05; done"])
+	os.kill(keeper_of(session.pid), signal.SIGTERM)
+	session.sock.settimeout(20)
+	check("SIGTERM to a keeper ends its program, in the end by SIGKILL", receive_frame(session.sock)[1][:2], b"\1\x09")
+	session = Session(["sleep", "60"], flags=KEEP)
+	keeper = keeper_of(session.pid)
+	session.life.lost()
+	session.sock.close()
+	os.kill(session.pid, signal.SIGKILL)
+	tap.result("an outcome that nobody has heard is kept", not wait_for(lambda: not os.path.exists(session.dir), 1))
+	os.kill(keeper, signal.SIGTERM)
+	tap.result("until the keeper gets SIGTERM", wait_for(lambda: not os.path.exists(session.dir)))
+	session = Session(["sleep", "60"])
+	again = connect(run_dir + "/rexec.sock")
+	again.close()
+	session.sock.sendall(struct.pack(">IB", 2**31, SIGNAL))
+	tap.result("a client that breaks the protocol is hung up on", wait_for(lambda: not alive(session.pid), 5))
+
+
+def main():
+	if os.geteuid():
+		print("1..0 # SKIP needs root")
+		return
+	with open(place + "/log", "w", encoding="utf-8") as log:
+		server = subprocess.Popen([BIN + "/rexec_server", "--runtime-dir", run_dir, "--test-mode", "--whitelist",
+					   place + "/none"], stderr=log)
+	try:
+		assert wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(run_dir + "/rexec.sock") == 0)
+		for case in files, affinity, terminals, life_lines, keepers:
+			try:
+				case()
+			except Exception as error:  # pylint: disable=broad-except
+				tap.result(f"{case.__name__} runs to its end", False, repr(error))
+		tap.result("no session is left behind", wait_for(lambda: not os.listdir(run_dir + "/sessions"), 12),
+			   os.listdir(run_dir + "/sessions"))
+		with open(place + "/log", encoding="utf-8") as log:
+			said = log.read()
+		tap.result("no sanitizer had anything to say", "Sanitizer" not in said, said)
+	finally:
+		end_keepers(run_dir)
+		server.wait(10)
+		shutil.rmtree(place)
+	tap.done()
+
+
+main()

@@ -1,0 +1,496 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Who a client is, what it may reach, and that no client disturbs the daemon or another client.
+
+FULL=1 repeats more often. With arguments only those behaviours run whose names contain one.
+"""
+
+import errno
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../lib")
+from proxyends import (CONNECT, MAGIC, VERSION, Cases, Refused, Request, Wire, accept,  # noqa: E402
+		       become, connect, connect_as, cpu_spent, descriptors, ended, expect, listen, memory,
+		       pattern, read_all, readable, receive, receive_fds, refusal, send_fds, settled, works)
+from proxypair import Pair, wait_for  # noqa: E402
+from tap import Tap  # noqa: E402
+
+FULL = bool(os.environ.get("FULL"))
+SANITIZED = os.environ.get("FLAVOUR") in ("asan", "tsan")
+UID = 1000
+
+
+def restart(pair, *options):
+	"""Both daemons anew, h with these options, d with the lists as they are."""
+	for side in pair.sides:
+		side.stop_daemon()
+	said = [len(side.log()) for side in pair.sides]
+	for side in pair.sides:
+		side.start_daemon(pair.other(side), pair.threads, options if side is pair.h else ())
+	for side, start in zip(pair.sides, said):
+		if not wait_for(lambda side=side, start=start: " is up" in side.log()[start:], 5):
+			raise AssertionError(f"udsproxyd on {side.name}: {side.log()[start:]}")
+
+
+# ---- who it is --------------------------------------------------------------------------------------
+
+
+def credentials(sock):
+	"""uid and gid that the next message brings, with its data."""
+	data, control, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(12))
+	for level, kind, value in control:
+		if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+			return data, struct.unpack("iii", value)[1:]
+	return data, None
+
+
+def passcred(listener):
+	listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+
+def peer(sock):
+	return struct.unpack("iii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1:]
+
+
+def message_credentials(pair):
+	"""SCM_CREDENTIALS of each message are the client's: bytes, descriptors, empty packets"""
+	for socktype in socket.SOCK_STREAM, socket.SOCK_SEQPACKET:
+		listener = listen(pair.h, f"{pair.own}/creds{int(socktype)}", socktype)
+		passcred(listener)
+		for uid, gid in (UID, UID + 1), (0, 0):
+			client = connect_as(pair.d, f"{pair.own}/creds{int(socktype)}", uid, gid, socktype=socktype)
+			server = accept(listener)
+			expect(peer(server), (uid, gid), "SO_PEERCRED")
+			for data in (b"one", b"two") + ((b"",) if socktype == socket.SOCK_SEQPACKET else ()):
+				client.send(data)
+				expect(credentials(server), (data, (uid, gid)), "credentials")
+			send_fds(client, [os.open("/dev/null", os.O_RDONLY)])
+			expect(credentials(server), (b"p", (uid, gid)), "credentials with a descriptor")
+			client.close()
+			server.close()
+
+
+def twin_credentials(pair):
+	"""and so are those of a client of a passed listening socket"""
+	wire = Wire(pair.d, pair.h)
+	client, server = wire()
+	name = pair.own + "/twin"
+	listener = listen(pair.d, name)
+	send_fds(client, [listener.detach()])
+	twin = socket.socket(fileno=receive_fds(server))
+	twin.settimeout(10)
+	passcred(twin)
+	place = os.open(pair.d.outside("/"), os.O_PATH)
+	child = os.fork()
+	if not child:
+		try:
+			become(UID, UID + 1)
+			sock = socket.socket(socket.AF_UNIX)
+			sock.connect(f"/proc/self/fd/{place}{name}")
+			sock.sendall(b"hello")
+			sock.recv(1)
+		finally:
+			os._exit(0)
+	served = accept(twin)
+	expect(peer(served), (UID, UID + 1), "SO_PEERCRED")
+	expect(credentials(served), (b"hello", (UID, UID + 1)), "credentials")
+	served.close()
+	os.waitpid(child, 0)
+	os.close(place)
+
+
+def mapped(pair):
+	"""map-uid and map-gid: the server sees the mapped ids, permissions are theirs, others keep theirs"""
+	restart(pair, f"--map-uid={UID}:{UID + 500}", f"--map-gid={UID}:nogroup", "--map-gid=77:78")
+	nogroup = 65534
+	listener = listen(pair.h, pair.own + "/mapped")
+	passcred(listener)
+	client = connect_as(pair.d, pair.own + "/mapped", UID, UID, groups=[77, 79])
+	server = accept(listener)
+	expect(peer(server), (UID + 500, nogroup), "mapped ids")
+	groups = server.getsockopt(socket.SOL_SOCKET, 59, 64)  # SO_PEERGROUPS
+	expect(struct.unpack(f"{len(groups) // 4}I", groups), (78, 79), "mapped groups")
+	client.send(b"m")
+	expect(credentials(server), (b"m", (UID + 500, nogroup)), "credentials")
+	client = connect_as(pair.d, pair.own + "/mapped", UID + 1, UID + 1)
+	expect(peer(accept(listener)), (UID + 1, UID + 1), "ids that are not mapped")
+	private = listen(pair.h, pair.own + "/private", mode=0o700)
+	os.chown(pair.h.outside(pair.own + "/private"), UID + 500, 0)
+	connect_as(pair.d, pair.own + "/private", UID).close()
+	accept(private).close()
+	expect(refusal(connect_as, pair.d, pair.own + "/private", UID + 1)[0], "EACCES")
+	restart(pair)
+
+
+# ---- what it may reach -------------------------------------------------------------------------------
+
+
+def rules(pair):
+	"""rules with uid= and gid= are followed on both sides, the far side's with the mapped ids"""
+	for name in "open", "mine", "far", "group":
+		os.mkdir(pair.h.outside(f"{pair.own}/{name}"))
+		os.chmod(pair.h.outside(f"{pair.own}/{name}"), 0o755)
+	listeners = [listen(pair.h, f"{pair.own}/{name}/s") for name in ("open", "mine", "far", "group")]
+	pair.d.allow(udsconnect=[pair.own + "/open", f"{pair.own}/mine uid={UID}", pair.own + "/far",
+				 f"{pair.own}/group gid=77"])
+	pair.h.allow(udsaccept=[pair.own + "/open", pair.own + "/mine", f"{pair.own}/far uid={UID}",
+				pair.own + "/group"])
+	restart(pair)
+
+	def reaches(name, uid, groups=()):
+		try:
+			connect_as(pair.d, f"{pair.own}/{name}/s", uid, groups=groups).close()
+			return "yes"
+		except Refused as e:
+			return errno.errorcode[e.errno]
+
+	found = {(name, uid): reaches(name, uid) for name in ("open", "mine", "far") for uid in (0, UID, UID + 1)}
+	expect(found, {("open", 0): "yes", ("open", UID): "yes", ("open", UID + 1): "yes",
+		       ("mine", 0): "EPERM", ("mine", UID): "yes", ("mine", UID + 1): "EPERM",
+		       ("far", 0): "EACCES", ("far", UID): "yes", ("far", UID + 1): "EACCES"})
+	expect((reaches("group", UID), reaches("group", UID, [77])), ("EPERM", "yes"), "by group")
+	for listener in listeners:
+		listener.close()
+	pair.d.allow()
+	pair.h.allow()
+	restart(pair)
+
+
+def links_not_followed(pair):
+	"""below a rule's root no symbolic link is followed, and no .. leads out; the root itself may be one"""
+	far = pair.h.outside(pair.own)
+	for name in "root", "elsewhere":
+		os.mkdir(f"{far}/{name}")
+		os.chmod(f"{far}/{name}", 0o755)
+	inside = listen(pair.h, pair.own + "/root/s")
+	outside = listen(pair.h, pair.own + "/elsewhere/s")
+	os.symlink("../elsewhere/s", f"{far}/root/link")
+	os.symlink("../elsewhere", f"{far}/root/dir")
+	os.symlink("s", f"{far}/root/inner")
+	os.symlink("root", f"{far}/alias")
+	pair.h.allow(udsaccept=[pair.own + "/root", pair.own + "/alias"])
+	restart(pair)
+	connect(pair.d, pair.own + "/root/s").close()
+	connect(pair.d, pair.own + "/alias/s").close()
+	wrong = []
+	for name in ("/root/link", "/root/dir/s", "/root/inner", "/root/../elsewhere/s", "/root/./../elsewhere/s",
+		     "/rootx/s", "/elsewhere/s", "/root/s/x"):
+		try:
+			connect(pair.d, pair.own + name).close()
+			wrong.append(name)
+		except Refused:
+			pass
+	expect(wrong, [], "reached")
+	outside.settimeout(0.1)
+	try:
+		outside.accept()
+		raise AssertionError("a connection came in outside of the root")
+	except TimeoutError:
+		pass
+	inside.close()
+	outside.close()
+	pair.h.allow()
+	restart(pair)
+
+
+def log_lines(pair):
+	"""control characters in names do not break log lines, nor do they reach terminals"""
+	pair.h.allow(udsaccept=[])
+	restart(pair)
+	lines = [len(side.log().splitlines()) for side in pair.sides]
+	for name in "\n12:00:00 udsproxyd: forged", "\x1b[31mred", "\x7f\x01\x9b31m", "a\rb", "%s%n%n":
+		expect(refusal(connect, pair.d, pair.own + "/" + name)[0], "EACCES")
+	with open(pair.share + "/no\nfile\x1b", "w", encoding="utf-8"):
+		pass
+	for side, old in zip(pair.sides, lines):
+		with open(side.logfile, "rb") as f:
+			text = f.read()
+		bad = [line for line in text.split(b"\n")[old:]
+		       if b"forged" in line[:40] or any(c < 32 or c == 127 for c in line)]
+		expect(bad, [], f"lines on {side.name}")
+	pair.h.allow()
+	restart(pair)
+
+
+# ---- one-time addresses --------------------------------------------------------------------------------
+
+
+def late(pair, wire):
+	"""a client that never comes to its one-time address: the server sees the end, nothing is left"""
+	before = [descriptors(side) for side in pair.sides]
+	requests = [Request(pair.d, wire.name) for _ in range(5)]
+	addresses = [request.answer() for request in requests]
+	servers = [accept(wire.listener) for _ in requests]
+	# They keep their private connections, and the address's time runs out.
+	for server in servers:
+		expect(ended(server, 14) in ("EOF", "ECONNRESET"), True, "the end")
+		server.close()
+	for request, address in zip(requests, addresses):
+		try:
+			request.come(address)
+			raise AssertionError("an address was still good")
+		except OSError as e:
+			expect(e.errno in (errno.ENOENT, errno.ECONNREFUSED), True, e)
+		request.private.close()
+	expect(settled(pair, before), before, "descriptors")
+
+
+def leaves(pair, wire):
+	"""a client that leaves instead of coming there: the server sees the end at once"""
+	request = Request(pair.d, wire.name)
+	address = request.answer()
+	server = accept(wire.listener)
+	request.private.close()
+	expect(ended(server, 1) in ("EOF", "ECONNRESET"), True, "the end")
+	server.close()
+	if not wait_for(lambda: not os.path.exists(pair.d.outside(address)), 2):
+		raise AssertionError("the address is left")
+
+
+def stranger(pair, wire):
+	"""another process that comes to the address gets nothing, and the client itself still can"""
+	request = Request(pair.d, wire.name)
+	address = request.answer()
+	server = accept(wire.listener)
+	child = os.fork()
+	if not child:
+		status = 1
+		try:
+			sock = socket.socket(socket.AF_UNIX)
+			sock.settimeout(5)
+			sock.connect(pair.d.outside(address))
+			sock.send(b"evil")
+			status = 2 if sock.recv(1) else 0
+		except OSError:
+			status = 0
+		finally:
+			os._exit(status)
+	expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0, "the stranger was served")
+	client = request.come(address)
+	client.sendall(b"good")
+	expect(receive(server, 4), b"good")
+	client.close()
+	server.close()
+	if "stranger" not in pair.d.log():
+		raise AssertionError("the log does not tell")
+
+
+def twice(pair, wire):
+	"""a second connection to the address gets nothing of the first"""
+	request = Request(pair.d, wire.name)
+	address = request.answer()
+	server = accept(wire.listener)
+	socks = []
+	for _ in range(2):
+		sock = socket.socket(socket.AF_UNIX)
+		sock.settimeout(2)
+		if not sock.connect_ex(pair.d.outside(address)):
+			socks.append(sock)
+	socks[0].sendall(b"first")
+	expect(receive(server, 5), b"first")
+	server.sendall(b"answer")
+	expect(receive(socks[0], 6), b"answer")
+	for sock in socks[1:]:
+		expect(ended(sock, 2) in ("EOF", "ECONNRESET"), True, "the second's end")
+	for sock in (*socks, server, request.private):
+		sock.close()
+
+
+# ---- hostile clients -------------------------------------------------------------------------------------
+
+
+def vanish(pair, wire):
+	"""thousands of clients that vanish at any point of their request leave nothing"""
+	before = [descriptors(side) for side in pair.sides]
+	start = memory(pair.d)
+	taken = []
+
+	def serve():
+		while True:
+			try:
+				sock = wire.listener.accept()[0]
+			except (TimeoutError, OSError):
+				return
+			sock.close()
+			taken.append(1)
+
+	server = threading.Thread(target=serve)
+	wire.listener.settimeout(2)
+	server.start()
+	place = pair.d.outside(pair.d.runtime + "/udsproxyd.sock")
+	good = struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, socket.SOCK_STREAM, len(wire.name)) + wire.name.encode()
+	for i in range(20000 if FULL else 1000 if SANITIZED else 3000):
+		how = i % 6
+		if how < 3:
+			with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+				sock.connect(place)
+				if how:
+					sock.send(good)
+				if how == 2:
+					time.sleep(0.0001 * (i % 10))
+		else:
+			request = Request(pair.d, wire.name)
+			if how > 3:
+				address = request.answer()
+			if how == 5:
+				request.come(address).close()
+			request.private.close()
+	server.join()
+	wire.listener.settimeout(15)
+	expect(settled(pair, before), before, "descriptors")
+	expect(works(wire), True)
+	if memory(pair.d) - start > 16 << 10 and not SANITIZED:
+		raise AssertionError(f"{memory(pair.d) - start} KiB more")
+
+
+def nonsense(pair, wire):
+	"""malformed requests, and descriptors that come with them, leave nothing and end nothing"""
+	before = [descriptors(side) for side in pair.sides]
+	place = pair.d.outside(pair.d.runtime + "/udsproxyd.sock")
+	good = struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 1, 5) + b"/none"
+	packets = [b"", b"\0", good[:-1], good + b"x", b"\xff" * 1024, b"x" * 60000,
+		   struct.pack(">IHHHI", MAGIC, VERSION, 99, 1, 0), struct.pack(">IHHHI", MAGIC, 9, CONNECT, 1, 0),
+		   struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 1, 1 << 31),
+		   struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 2, 5) + b"/none",
+		   struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 1, 0),
+		   struct.pack(">IHHHI", MAGIC, VERSION, 16, 0, 0)]
+	for packet in packets * 3:
+		with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+			sock.settimeout(5)
+			sock.connect(place)
+			socket.send_fds(sock, [packet], [0] * 253)
+			try:
+				sock.recv(4096)
+				socket.send_fds(sock, [good], [0] * 253)
+			except OSError:
+				pass
+	expect(settled(pair, before), before, "descriptors")
+	expect(works(wire), True)
+
+
+# ---- bytes -----------------------------------------------------------------------------------------------
+
+
+def quiet(pair, wire):
+	"""connections that are idle, half-closed, stopped or have lost their reader cost no CPU time"""
+	kept = [wire() for _ in range(60)]
+	for i, (client, server) in enumerate(kept):
+		client, server = ((client, server), (server, client))[i % 2]
+		if i % 6 == 1:
+			client.shutdown(socket.SHUT_WR)
+		elif i % 6 == 2:
+			server.shutdown(socket.SHUT_RD)
+		elif i % 6 == 3:
+			client.settimeout(0.05)
+			try:
+				while True:
+					client.send(b"x" * 65536)
+			except TimeoutError:
+				pass
+		elif i % 6 == 4:
+			client.sendall(b"unread")
+			client.shutdown(socket.SHUT_WR)
+		elif i % 6 == 5:
+			client.sendall(b"unread")
+			client.close()
+	time.sleep(0.3)
+	spent = cpu_spent(pair, 2)
+	for ends in kept:
+		for end in ends:
+			end.close()
+	if spent > 3:
+		raise AssertionError(f"{spent} ticks in 2 s")
+
+
+def bounded(pair, wire):
+	"""64 MiB both ways at once past a stopped reader: memory bounded, nothing lost, nobody stalled"""
+	stopped = [wire() for _ in range(4)]
+	for client, server in stopped:
+		for sock in client, server:
+			sock.settimeout(0.2)
+			try:
+				while True:
+					sock.send(b"s" * 65536)
+			except TimeoutError:
+				pass
+	start = [memory(side) for side in pair.sides]
+	ends = wire()
+	size = 64 << 20
+	wrong = []
+
+	def give(sock):
+		data = pattern(1 << 20)
+		for _ in range(size >> 20):
+			sock.sendall(data)
+		sock.shutdown(socket.SHUT_WR)
+
+	def take(sock):
+		data = pattern(1 << 20)
+		for _ in range(size >> 20):
+			if receive(sock, 1 << 20) != data:
+				wrong.append(sock)
+		if sock.recv(1):
+			wrong.append("more")
+
+	threads = [threading.Thread(target=what, args=[sock]) for sock in ends for what in (give, take)]
+	for thread in threads:
+		thread.start()
+	slowest = 0
+	while any(thread.is_alive() for thread in threads):
+		began = time.monotonic()
+		expect(works(wire), True)
+		slowest = max(slowest, time.monotonic() - began)
+		time.sleep(0.05)
+	grown = max(memory(side) - old for side, old in zip(pair.sides, start))
+	expect(wrong, [], "wrong")
+	for pair_of in (*stopped, ends):
+		for sock in pair_of:
+			sock.close()
+	if grown > 8 << 10 and not SANITIZED:
+		raise AssertionError(f"{grown} KiB more")
+	if slowest > (5 if SANITIZED else 1):
+		raise AssertionError(f"another connection took {slowest:.2f} s")
+
+
+def many_at_once(pair, wire):
+	"""many connections at once, each with its own bytes, and none left"""
+	before = [descriptors(side) for side in pair.sides]
+	kept = [wire() for _ in range(2000 if FULL else 500)]
+	for i, (client, server) in enumerate(kept):
+		client.sendall(b"%06d" % i)
+		server.sendall(b"%06d" % -i)
+	for i, (client, server) in enumerate(kept):
+		expect((receive(server, 6), receive(client, 6)), (b"%06d" % i, b"%06d" % -i))
+	for ends in kept:
+		for end in ends:
+			end.close()
+	expect(settled(pair, before), before, "descriptors")
+
+
+def main():
+	tap = Tap()
+	cases = Cases(tap, sys.argv[1:])
+	signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+	for threads in 1, 4:
+		with Pair(threads) as pair:
+			note = f" ({threads} thread{'s' * (threads > 1)})"
+			wire = Wire(pair.d, pair.h)
+			for case in message_credentials, twin_credentials:
+				cases.run(case, pair, note=note)
+			for case in leaves, stranger, twice, vanish, nonsense, quiet, bounded, many_at_once:
+				cases.run(case, pair, wire, note=note)
+			if threads == 1:
+				cases.run(late, pair, wire, note=note)
+				for case in mapped, rules, links_not_followed, log_lines:
+					cases.run(case, pair, note=note)
+	tap.done()
+
+
+if __name__ == "__main__":
+	main()

@@ -1,0 +1,682 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptors that cross: none lost, none left behind, none made twice, bytes in their order.
+
+FULL=1 repeats more often. With arguments only those behaviours run whose names contain one.
+"""
+
+import errno
+import os
+import pty
+import select
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../lib")
+from proxyends import (Cases, Wire, accept, connect, cpu_spent, descriptors, ended, expect,  # noqa: E402
+		       listen, memory, pattern, queued, read_all, readable, receive, receive_fds,
+		       refusal, send_fds, settled)
+from proxypair import Pair, wait_for  # noqa: E402
+from tap import Tap  # noqa: E402
+
+FULL = bool(os.environ.get("FULL"))
+SANITIZED = os.environ.get("FLAVOUR") in ("asan", "tsan")
+
+
+def times(n, full):
+	return full if FULL else n // 4 if SANITIZED else n
+
+
+# ---- many -------------------------------------------------------------------------------------
+
+
+def many_messages(pair, wire):
+	"""thousands of messages with descriptors leave none in either daemon"""
+	before = [descriptors(side) for side in pair.sides]
+	memory_before = [memory(side) for side in pair.sides]
+	count = times(2000, 10000)
+	client, server = wire()
+
+	def give():
+		for i in range(count):
+			r, w = os.pipe()
+			mine, other = socket.socketpair()
+			send_fds(client, [(r, w)[i % 2], other.detach(), os.open("/dev/null", os.O_RDONLY)])
+			os.close((w, r)[i % 2])
+			mine.close()
+
+	giver = threading.Thread(target=give)
+	giver.start()
+	for _ in range(count):
+		for fd in receive_fds(server, 3):
+			os.close(fd)
+	giver.join()
+	# as long as the connection lives, too
+	expect(settled(pair, [n + 1 for n in before]), [n + 1 for n in before], "descriptors")
+	client.close()
+	server.close()
+	expect(settled(pair, before), before, "descriptors")
+	grown = max(memory(side) - old for side, old in zip(pair.sides, memory_before))
+	if grown > 32 << 10 and not SANITIZED:
+		raise AssertionError(f"a daemon grew by {grown} KiB")
+
+
+def at_most(pair, wire):
+	"""253 descriptors of mixed kinds in one message, both ways, in order"""
+	for giver, taker in wire(), wire()[::-1]:
+		given, kept = [], []
+		for i in range(253):
+			if i % 3 == 2:
+				mine, other = socket.socketpair()
+				kept.append((i, mine))
+				given.append(other.detach())
+			elif i % 3:
+				r, w = os.pipe()
+				os.write(w, b"%d" % i)
+				os.close(w)
+				given.append(r)
+			else:
+				given.append(os.open(("/dev/null", "/dev/zero")[i % 2], os.O_RDONLY))
+		send_fds(giver, given)
+		fds = receive_fds(taker, 253)
+		for i, mine in kept:
+			os.write(fds[i], b"s%d" % i)
+			mine.settimeout(10)
+			expect(receive(mine, len(b"s%d" % i)), b"s%d" % i, f"from socket {i}")
+			mine.close()
+		for i, fd in enumerate(fds):
+			if i % 3 == 1:
+				expect(read_all(fd), b"%d" % i, f"from pipe {i}")
+			elif i % 3 == 0:
+				expect(os.read(fd, 1), (b"", b"\0")[i % 2], f"from device {i}")
+			os.close(fd)
+		giver.close()
+		taker.close()
+
+
+# ---- one pipe is one pipe ----------------------------------------------------------------------
+
+
+def drain(fds, total):
+	"""Read the ends of what must be one pipe until it ends; all that was read, in order."""
+	data = bytearray()
+	fds = list(fds)
+	while fds:
+		ready = select.select(fds, [], [], 10)[0]
+		if not ready:
+			raise TimeoutError(f"{len(data)} of {total} bytes, no end")
+		for fd in ready:
+			more = os.read(fd, 65536)
+			data += more
+			if not more:
+				os.close(fd)
+				fds.remove(fd)
+	return bytes(data)
+
+
+def write_slowly(fd, data, pieces=64):
+	size = len(data) // pieces
+	for i in range(0, len(data), size):
+		os.write(fd, data[i:i + size])
+		time.sleep(0.001)
+	os.close(fd)
+
+
+def same_pipe(wire, sends, one_connection=True):
+	"""Pass a pipe's read end as `sends` does; the bytes must be those written, undivided."""
+	r, w = os.pipe()
+	connections = [wire(), wire()]
+	writer = threading.Thread(target=write_slowly, args=[w, pattern(1 << 20)])
+	# A message waits for the bytes of pipes that were passed before it, and so for their reader.
+	if not one_connection:
+		writer.start()
+	fds = sends(connections, r)
+	if one_connection:
+		writer.start()
+	data = drain(fds, 1 << 20)
+	writer.join()
+	for ends in connections:
+		for end in ends:
+			end.close()
+	return data == pattern(1 << 20)
+
+
+def same_message(pair, wire):
+	"""a pipe passed twice in one message is one pipe"""
+	def sends(connections, r):
+		client, server = connections[0]
+		send_fds(client, [r, os.dup(r)])
+		return receive_fds(server, 2)
+
+	return same_pipe(wire, sends)
+
+
+def two_messages(pair, wire):
+	"""a pipe passed again in a later message is the same pipe"""
+	def sends(connections, r):
+		client, server = connections[0]
+		send_fds(client, [os.dup(r)])
+		first = receive_fds(server)
+		time.sleep(0.02)
+		send_fds(client, [r])
+		return [first, receive_fds(server)]
+
+	return same_pipe(wire, sends)
+
+
+def two_connections(pair, wire):
+	"""a pipe passed over two connections at once is one pipe, 40 times"""
+	def sends(connections, r):
+		copies = [r, os.dup(r)]
+		starter = threading.Barrier(2)
+
+		def give(i):
+			starter.wait()
+			send_fds(connections[i][0], [copies[i]])
+
+		givers = [threading.Thread(target=give, args=[i]) for i in range(2)]
+		for giver in givers:
+			giver.start()
+		fds = [receive_fds(server) for _, server in connections]
+		for giver in givers:
+			giver.join()
+		return fds
+
+	for i in range(times(40, 400)):
+		if not same_pipe(wire, sends, one_connection=False):
+			raise AssertionError(f"bytes were lost or split at turn {i}")
+
+
+def both_write(pair, wire):
+	"""a pipe's write end passed over two connections: both writers' bytes arrive, then the end"""
+	for _ in range(times(20, 200)):
+		r, w = os.pipe()
+		connections = [wire(), wire()]
+		for (client, _), fd in zip(connections, (os.dup(w), w)):
+			send_fds(client, [fd])
+		writers = []
+		for i, (_, server) in enumerate(connections):
+			fd = receive_fds(server)
+			writers.append(threading.Thread(target=write_slowly, args=[fd, b"%d" % i * 65536]))
+			writers[-1].start()
+		data = read_all(r)
+		expect((data.count(b"0"), data.count(b"1")), (65536, 65536), "bytes of each")
+		for writer in writers:
+			writer.join()
+		os.close(r)
+		for ends in connections:
+			for end in ends:
+				end.close()
+
+
+def passed_again(pair, wire):
+	"""a pipe that is passed again just when its far end is closed still works, 500 times"""
+	client, server = wire()
+	r, w = os.pipe()
+	for i in range(times(500, 10000)):
+		send_fds(client, [os.dup(r)])
+		fd = receive_fds(server)
+		os.write(w, b"%06d" % i)
+		expect(os.read(fd, 6) if readable(fd, 5) else "nothing", b"%06d" % i, f"at turn {i}")
+		os.close(fd)
+		# the news of it are at any stage of their way
+		if i % 5:
+			time.sleep(0.0001 * (i % 25))
+	os.close(w)
+	os.close(r)
+
+
+def passed_again_with_news(pair, wire):
+	"""the same while bytes wait in the pipe, so that the daemon notices: none is lost"""
+	lost = []
+	for i in range(times(300, 5000)):
+		client, server = wire()
+		r, w = os.pipe()
+		send_fds(client, [os.dup(r)])
+		os.close(receive_fds(server))
+		# This one may fall to the reader that is gone (as it would be lost had it read on);
+		# what is written after the second pass must arrive.
+		os.write(w, b"x")
+		time.sleep(0.0001 * (i % 20))
+		send_fds(client, [r])
+		fd = receive_fds(server)
+		os.write(w, b"after")
+		os.close(w)
+		data = read_all(fd)
+		os.close(fd)
+		client.close()
+		server.close()
+		if not data.endswith(b"after"):
+			lost.append((i, data))
+	expect(lost, [], "turns that lost bytes")
+
+
+def write_end_again(pair, wire):
+	"""a pipe's write end that is passed again just when its far end was closed still works"""
+	client, server = wire()
+	r, w = os.pipe()
+	for i in range(times(500, 10000)):
+		send_fds(client, [os.dup(w)])
+		fd = receive_fds(server)
+		os.write(fd, b"%06d" % i)
+		os.close(fd)
+		if i % 5:
+			time.sleep(0.0001 * (i % 25))
+		expect(os.read(r, 6) if readable(r, 5) else "nothing", b"%06d" % i, f"at turn {i}")
+	os.close(w)
+	expect(read_all(r), b"", "at the end")
+	os.close(r)
+
+
+# ---- order -------------------------------------------------------------------------------------
+
+
+def order(pair, wire):
+	"""a message never overtakes the bytes that were written to a passed pipe before it"""
+	client, server = wire()
+	r, w = os.pipe()
+	send_fds(client, [r])
+	fd = receive_fds(server)
+	for i in range(times(1000, 10000)):
+		os.write(w, b"%06d" % i)
+		client.send(b"m")
+		expect(server.recv(1), b"m")
+		expect(queued(fd), 6, f"bytes in the pipe at message {i}")
+		os.read(fd, 6)
+	os.close(w)
+
+
+def order_elsewhere(pair, wire):
+	"""nor when the pipe's connections and the message's are many, and so on any worker"""
+	ends = [wire() for _ in range(8)]
+	pipes = []
+	for client, server in ends:
+		r, w = os.pipe()
+		send_fds(client, [r])
+		pipes.append((w, receive_fds(server)))
+	for i in range(times(150, 1500)):
+		for (w, _), (client, _) in zip(pipes, ends):
+			os.write(w, b"%06d" % i)
+			client.send(b"m")
+		for (_, fd), (_, server) in zip(pipes, ends):
+			expect(server.recv(1), b"m")
+			expect(queued(fd), 6, f"bytes in the pipe at message {i}")
+			os.read(fd, 6)
+
+
+def order_slow(pair, wire):
+	"""nor when the pipe's reader is slow and the pipe full: the message waits, not others' messages"""
+	client, server = wire()
+	other, other_server = wire()
+	r, w = os.pipe()
+	send_fds(client, [r])
+	fd = receive_fds(server)
+	size = 400000
+	writer = threading.Thread(target=lambda: (os.write(w, pattern(size)), client.send(b"done")))
+	writer.start()
+	read = bytearray()
+	while len(read) < size:
+		if len(read) + 65536 < size and readable(server, 0):
+			raise AssertionError(f"the message came after {len(read)} of {size} bytes")
+		other.send(b"o")
+		expect(other_server.recv(1), b"o")
+		read += os.read(fd, 20000)
+		time.sleep(0.005)
+	expect(server.recv(4), b"done")
+	writer.join()
+	expect(bytes(read), pattern(size))
+	os.close(w)
+
+
+def order_background(pair, wire):
+	"""the last message comes although another program keeps the pipe open"""
+	client, server = wire()
+	r, w = os.pipe()
+	keeper = os.dup(w)
+	send_fds(client, [r])
+	fd = receive_fds(server)
+	os.write(w, pattern(50000))
+	os.close(w)
+	client.send(b"status 0")
+	client.close()
+	expect(receive(server, 100), b"status 0")
+	expect(queued(fd), 50000, "bytes in the pipe")
+	os.read(fd, 50000)
+	os.write(keeper, b"late")
+	expect(os.read(fd, 10) if readable(fd, 5) else "nothing", b"late")
+	os.close(keeper)
+	expect(read_all(fd), b"")
+
+
+def order_back(pair, wire):
+	"""a program's output through a passed write end is there before its last word"""
+	for i in range(times(200, 2000)):
+		client, server = wire()
+		r, w = os.pipe()
+		send_fds(client, [w])
+		fd = receive_fds(server)
+		os.write(fd, b"output %06d" % i)
+		server.send(b"exit")
+		server.close()
+		expect(receive(client, 4), b"exit")
+		expect(queued(r), 13, f"bytes in the pipe at turn {i}")
+		os.close(fd)
+		os.close(r)
+		client.close()
+
+
+# ---- listening sockets --------------------------------------------------------------------------
+
+
+def given_listener(pair, wire, name):
+	"""Pass a listening socket that d has there; its twin, and the connection it came over."""
+	client, server = wire()
+	listener = listen(pair.d, name)
+	send_fds(client, [listener.detach()])
+	twin = socket.socket(fileno=receive_fds(server))
+	twin.settimeout(15)
+	return twin, client, server
+
+
+def local(pair, name):
+	sock = socket.socket(socket.AF_UNIX)
+	sock.settimeout(15)
+	sock.connect(pair.d.outside(name))
+	return sock
+
+
+def refuses(pair, name):
+	"""Is the name's socket closed?"""
+	with socket.socket(socket.AF_UNIX) as sock:
+		return sock.connect_ex(pair.d.outside(name)) == errno.ECONNREFUSED
+
+
+def listener_crowd(pair, wire):
+	"""a passed listening socket serves 100 clients at once"""
+	name = pair.own + "/crowd"
+	twin, client, server = given_listener(pair, wire, name)
+	callers = [local(pair, name) for _ in range(100)]
+	for i, caller in enumerate(callers):
+		caller.sendall(b"%03d" % i)
+	served = [accept(twin) for _ in range(100)]
+	numbers = [receive(sock, 3) for sock in served]
+	expect(sorted(numbers), [b"%03d" % i for i in range(100)])
+	for sock, number in zip(served, numbers):
+		sock.sendall(b"to " + number)
+	for i, caller in enumerate(callers):
+		expect(receive(caller, 6), b"to %03d" % i)
+	for sock in (*callers, *served, client, server):
+		sock.close()
+	twin.close()
+	if not wait_for(lambda: refuses(pair, name), 2):
+		raise AssertionError("the original listens on 2 s after its twin was closed")
+
+
+def listener_undone(pair, wire):
+	"""it outlives the connection it came over, and is undone within 2 s of its twin's close"""
+	before = [descriptors(side) for side in pair.sides]
+	name = pair.own + "/outlives"
+	twin, client, server = given_listener(pair, wire, name)
+	client.close()
+	server.close()
+	time.sleep(1.2)  # longer than a probe's interval
+	caller = local(pair, name)
+	served = accept(twin)
+	served.sendall(b"hi")
+	expect(receive(caller, 2), b"hi")
+	served.close()
+	caller.close()
+	twin.close()
+	if not wait_for(lambda: refuses(pair, name), 2):
+		raise AssertionError("the original listens on 2 s after its twin was closed")
+	expect(settled(pair, before), before, "descriptors")
+	twins = pair.h.outside(pair.h.runtime + "/twins")
+	if not wait_for(lambda: not os.listdir(twins), 2):
+		raise AssertionError("a twin's directory is left")
+
+
+def listener_news_lost(pair, wire):
+	"""it is undone when the news of its twin's close were lost, by the next who connects"""
+	name = pair.own + "/lost"
+	twin, client, server = given_listener(pair, wire, name)
+	pair.d.run(["ip", "link", "set", "veth", "down"])
+	try:
+		twin.close()
+		time.sleep(1.5)
+	finally:
+		pair.d.run(["ip", "link", "set", "veth", "up"])
+	# The news may still come, late; else a client brings it.
+	def attempt():
+		if not refuses(pair, name):
+			with local(pair, name) as caller:
+				return ended(caller, 10) != "nothing" and refuses(pair, name)
+		return True
+
+	if not wait_for(attempt, 15):
+		raise AssertionError("the original listens on")
+	client.close()
+	server.close()
+
+
+# ---- ends of a socketpair ------------------------------------------------------------------------
+
+
+def given_pair(wire, socktype=socket.SOCK_STREAM):
+	"""The end that the client keeps, and what the server was given for the other."""
+	client, server = wire()
+	mine, other = socket.socketpair(socket.AF_UNIX, socktype)
+	send_fds(client, [other.detach()])
+	theirs = socket.socket(fileno=receive_fds(server))
+	client.close()
+	server.close()
+	mine.settimeout(15)
+	theirs.settimeout(15)
+	return mine, theirs
+
+
+def pair_closed(pair, wire):
+	"""a passed socketpair shows EOF when the other holder closed it, whichever that is"""
+	for socktype in socket.SOCK_STREAM, socket.SOCK_SEQPACKET:
+		for used in False, True:
+			for which in 0, 1:
+				ends = given_pair(wire, socktype)
+				if used:
+					for a, b in (ends, ends[::-1]) * 2:
+						a.sendall(b"used")
+						expect(b.recv(10), b"used")
+				ends[which].close()
+				expect(ended(ends[1 - which]), "EOF", f"end {1 - which}, used {used}, {socktype}")
+				ends[1 - which].close()
+
+
+def pair_half_closed(pair, wire):
+	"""its half-close crosses, and what is written against it arrives"""
+	for swap in False, True:
+		mine, theirs = given_pair(wire)
+		if swap:
+			mine, theirs = theirs, mine
+		mine.sendall(b"question")
+		mine.shutdown(socket.SHUT_WR)
+		expect(receive(theirs, 100), b"question")
+		theirs.sendall(pattern(300000))
+		theirs.close()
+		expect(receive(mine, 300001), pattern(300000))
+		mine.close()
+
+
+def pair_in_pair(pair, wire):
+	"""descriptors cross within a passed socketpair, both ways"""
+	mine, theirs = given_pair(wire)
+	for a, b in (mine, theirs), (theirs, mine):
+		r, w = os.pipe()
+		send_fds(a, [r])
+		fd = receive_fds(b)
+		os.write(w, b"deep")
+		os.close(w)
+		expect(read_all(fd), b"deep")
+		os.close(fd)
+	mine.close()
+	theirs.close()
+
+
+# ---- what does not cross ------------------------------------------------------------------------
+
+
+def refused_kinds(pair, wire):
+	"""what cannot cross ends the connection, and the log names its kind"""
+	with socket.socket() as inet, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dgram, \
+		socket.socket(socket.AF_UNIX) as unconnected, tempfile.TemporaryFile() as file:
+		master, slave = pty.openpty()
+		kinds = {
+			"eventfd": os.eventfd(0), "terminal": slave, "not a UNIX socket": os.dup(inet.fileno()),
+			"below no share": os.dup(file.fileno()), "memfd": os.memfd_create("m", os.MFD_CLOEXEC),
+			"eventpoll": select.epoll().fileno(), "datagram": os.dup(dgram.fileno()),
+			"unconnected": os.dup(unconnected.fileno()),
+			"device that is not listed": os.open("/dev/random", os.O_RDONLY),
+			"O_PATH": os.open("/etc", os.O_PATH),
+		}
+		epoll = select.epoll()
+		kinds["eventpoll"] = os.dup(epoll.fileno())
+		wrong = []
+		for kind, fd in kinds.items():
+			client, server = wire()
+			said = len(pair.d.log())
+			client.sendall(b"before")
+			send_fds(client, [os.open("/dev/null", os.O_RDONLY), fd])
+			expect(receive(server, 6), b"before")
+			how = ended(server, 2), ended(client, 2)
+			if "data" in how or "nothing" in how or not wait_for(lambda: kind in pair.d.log()[said:], 2):
+				wrong.append((kind, how, pair.d.log()[said:]))
+			client.close()
+			server.close()
+		os.close(master)
+		expect(wrong, [], "wrong")
+
+
+def socket_twice(pair, wire):
+	"""a socket that was passed before is refused, and goes on over its first connection"""
+	client, server = wire()
+	mine, other = socket.socketpair()
+	send_fds(client, [os.dup(other.fileno())])
+	theirs = socket.socket(fileno=receive_fds(server))
+	second, second_server = wire()
+	send_fds(second, [other.detach()])
+	expect(ended(second_server) in ("EOF", "ECONNRESET"), True, "the second connection is ended")
+	mine.settimeout(10)
+	theirs.sendall(b"on")
+	expect(receive(mine, 2), b"on")
+
+
+def empty_packets(pair, packets):
+	"""empty packets lose nothing that follows them, nor their descriptors"""
+	before = [descriptors(side) for side in pair.sides]
+	for i in range(20):
+		client, server = packets()
+		client.send(b"")
+		client.send(b"one")
+		client.send(b"")
+		client.send(b"two")
+		client.close()
+		found = []
+		while len(found) < 4 and readable(server, 5):
+			found.append(server.recv(10))
+		expect(found, [b"", b"one", b"", b"two"], f"packets at turn {i}")
+		expect(server.recv(10), b"")
+		server.close()
+	client, server = packets()
+	r, w = os.pipe()
+	socket.send_fds(client, [b""], [r])
+	os.close(r)
+	data, fds, _, _ = socket.recv_fds(server, 10, 10)
+	expect((data, len(fds)), (b"", 1), "an empty packet with a descriptor")
+	os.close(w)
+	expect(read_all(fds[0]), b"")
+	os.close(fds[0])
+	for sock in client, server:
+		sock.close()
+	for _ in range(20):
+		client, server = packets()
+		r, w = os.pipe()
+		socket.send_fds(client, [b""], [r, w])
+		client.close()
+		os.close(r)
+		os.close(w)
+		for fd in socket.recv_fds(server, 10, 10)[1]:
+			os.close(fd)
+		server.close()
+	expect(settled(pair, before), before, "descriptors")
+
+
+def thrown_away(pair, packets):
+	"""descriptors that nobody takes are closed, on both sides"""
+	before = [descriptors(side) for side in pair.sides]
+	for _ in range(50):
+		client, server = packets()
+		for data in b"a", b"", b"b":
+			r, w = os.pipe()
+			socket.send_fds(client, [data], [r, w])
+			os.close(r)
+			os.close(w)
+		server.close()
+		client.close()
+	expect(settled(pair, before), before, "descriptors")
+
+
+def full_of_nothing(pair, wire):
+	"""pipes that are open and silent cost no CPU time"""
+	client, server = wire()
+	kept = []
+	for i in range(20):
+		r, w = os.pipe()
+		send_fds(client, [os.dup((r, w)[i % 2])])
+		kept += [r, w, receive_fds(server)]
+	fd = kept[2]  # one is full, too
+	os.set_blocking(kept[1], False)
+	try:
+		while True:
+			os.write(kept[1], b"x" * 65536)
+			time.sleep(0.002)
+	except BlockingIOError:
+		pass
+	time.sleep(0.1)
+	spent = cpu_spent(pair)
+	for fd in kept:
+		os.close(fd)
+	if spent > 2:
+		raise AssertionError(f"{spent} ticks in a second")
+
+
+def main():
+	tap = Tap()
+	cases = Cases(tap, sys.argv[1:])
+	for threads in 1, 4:
+		with Pair(threads) as pair:
+			wire = Wire(pair.d, pair.h)
+			back = Wire(pair.h, pair.d)
+			packets = Wire(pair.d, pair.h, socket.SOCK_SEQPACKET)
+			note = f" ({threads} thread{'s' * (threads > 1)})"
+			works_before = [wire(), back()]
+			for ends in works_before:
+				for end in ends:
+					end.close()
+			for case in (at_most, same_message, two_messages, two_connections, both_write,
+				     passed_again, passed_again_with_news, write_end_again, order,
+				     order_elsewhere, order_slow, order_background, order_back,
+				     listener_crowd, listener_undone, pair_closed, pair_half_closed,
+				     pair_in_pair, socket_twice, full_of_nothing):
+				cases.run(case, pair, wire, note=note)
+			for case in empty_packets, thrown_away:
+				cases.run(case, pair, packets, note=note)
+			cases.run(many_messages, pair, wire, note=note)
+			cases.run(many_messages, pair, back, note=note + " from the other side")
+			if threads == 1:
+				cases.run(refused_kinds, pair, wire, note=note)
+				cases.run(listener_news_lost, pair, wire, note=note)
+	tap.done()
+
+
+if __name__ == "__main__":
+	main()

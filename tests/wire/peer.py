@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A second implementation of docs/PROTOCOL.md, which plays the peer of one real udsproxyd.
+
+Written from that text, whose tables are its numbers. It keeps to the protocol only as far as the
+test that drives it does: frames are sent as they are asked for, and counted as the text says.
+"""
+
+import os
+import re
+import select
+import socket
+import struct
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PATIENCE = 10  # seconds for what must come
+
+
+def documented():
+	"""Names and numbers of PROTOCOL.md's tables; quoted values are strings."""
+	found = {}
+	with open(TOP + "/docs/PROTOCOL.md", encoding="utf-8") as f:
+		for line in f:
+			row = re.match(r'\| `(\w+)` \| (?:"(.*?)"|(\w+)) \|', line)
+			if row:
+				name, text, number = row.groups()
+				assert name not in found, f"{name} is there twice"
+				found[name] = text if number is None else int(number, 0)
+	return found
+
+
+globals().update(documented())
+COUNTED = {WIRE_DATA, WIRE_MSG, WIRE_ORDER, WIRE_SHUT, WIRE_STOP}
+NAMES = {value: name for name, value in documented().items()
+	 if re.match(r"WIRE_(HELLO|P[IO]NG|OPEN(ED)?|DATA|MSG|ORDER|SHUT|STOP|ACK|END|ABORT|RETIRE|RESUMED?|GONE)$", name)}
+
+
+def u8(n):
+	return struct.pack(">B", n)
+
+
+def u16(n):
+	return struct.pack(">H", n)
+
+
+def u32(n):
+	return struct.pack(">I", n)
+
+
+def u64(n):
+	return struct.pack(">Q", n)
+
+
+def string(b):
+	return u32(len(b)) + b
+
+
+def frame(kind, payload=b"", count=0, ack=0, flags=0, length=None):
+	"""A frame's bytes."""
+	return struct.pack(">IBBHQ", len(payload) if length is None else length, kind, flags, count, ack) + payload
+
+
+def hello(role, instance, version=None, magic=None, more=b""):
+	return frame(WIRE_HELLO, u32(magic or WIRE_MAGIC) + u16(version or WIRE_VERSION) + u16(role) + u32(0) +
+		     u32(WIRE_PAYLOAD_MAX) + instance + more)
+
+
+def credentials(uid=None, gid=None, groups=()):
+	return (u32(os.getuid() if uid is None else uid) + u32(os.getgid() if gid is None else gid) +
+		u16(len(groups)) + b"".join(map(u32, groups)))
+
+
+def open_payload(name, target=None, socktype=None, creds=None, ident=None):
+	target = WIRE_TARGET_NAME if target is None else target
+	socktype = WIRE_STREAM if socktype is None else socktype
+	return ((ident or os.urandom(WIRE_ID_SIZE)) + u8(target) + u8(socktype) + u16(0) +
+		(credentials() if creds is None else creds) + string(name))
+
+
+def verdict(payload):
+	"""errno and reason of OPENED and ABORT."""
+	error, length = struct.unpack_from(">HI", payload)
+	assert len(payload) == 6 + length, payload
+	return error, payload[6:].decode()
+
+
+def message(descriptions, data):
+	"""MSG's payload."""
+	text = b"".join(descriptions)
+	return string(text) + data
+
+
+class Ended(Exception):
+	"""The daemon closed the transport."""
+
+
+class Transport:
+	"""One end of a transport; `sock` is connected to the daemon."""
+
+	def __init__(self, sock, dialled):
+		self.sock, self.dialled = sock, dialled
+		sock.settimeout(PATIENCE)
+		sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+		self.begin()
+
+	def begin(self):
+		"""Counting starts anew with each connection."""
+		self.sent = self.received = 0
+		self.acked = 0
+
+	def send(self, kind, payload=b"", count=0):
+		"""A frame of the connection, counted, with the ack of all that was received."""
+		if kind in COUNTED:
+			self.sent += WIRE_HEADER + len(payload)
+		self.raw(frame(kind, payload, count, self.received))
+
+	def raw(self, data):
+		try:
+			self.sock.sendall(data)
+		except (BrokenPipeError, ConnectionResetError):
+			pass  # shows when it is read
+
+	def exactly(self, n):
+		data = b""
+		while len(data) < n:
+			try:
+				piece = self.sock.recv(n - len(data))
+			except ConnectionResetError:
+				piece = b""
+			if not piece:
+				raise Ended()
+			data += piece
+		return data
+
+	def frame(self):
+		"""The next frame: type, count, payload; what the text says of headers is checked."""
+		length, kind, flags, count, ack = struct.unpack(">IBBHQ", self.exactly(WIRE_HEADER))
+		assert flags == 0 and length <= WIRE_PAYLOAD_MAX and kind in NAMES, (length, kind, flags)
+		if kind not in (WIRE_HELLO, WIRE_OPEN, WIRE_RETIRE):
+			assert self.acked <= ack <= self.sent, f"{NAMES[kind]}: ack {ack} of {self.sent}, {self.acked} before"
+			self.acked = ack
+		payload = self.exactly(length)
+		if kind in COUNTED:
+			self.received += WIRE_HEADER + length
+		return kind, count, payload
+
+	def expect(self, wanted):
+		"""The next frame that is not ACK, which must be of this type: count, payload."""
+		while True:
+			kind, count, payload = self.frame()
+			if kind != WIRE_ACK or wanted == WIRE_ACK:
+				break
+		assert kind == wanted, f"{NAMES[kind]} {payload[:80]} instead of {NAMES[wanted]}"
+		return count, payload
+
+	def data(self, n):
+		"""So many bytes of DATA, from any number of frames."""
+		got = b""
+		while len(got) < n:
+			got += self.expect(WIRE_DATA)[1]
+		assert len(got) == n, f"{len(got)} bytes instead of {n}"
+		return got
+
+	def greet(self, role, instance):
+		self.raw(hello(role, instance))
+		magic, version, _, _, size, self.instance = struct.unpack(">IHHII16s", self.expect(WIRE_HELLO)[1])
+		assert (magic, version, size) == (WIRE_MAGIC, WIRE_VERSION, WIRE_PAYLOAD_MAX)
+		return self
+
+	def open(self, name, **how):
+		"""OPEN and its answer: errno and reason."""
+		self.begin()
+		self.send(WIRE_OPEN, open_payload(name, **how))
+		return verdict(self.expect(WIRE_OPENED)[1])
+
+	def opened(self, error=0, reason=b""):
+		self.send(WIRE_OPENED, u16(error) + string(reason))
+
+	def finish(self):
+		"""SHUT and END both ways, whichever side had said which before."""
+		self.send(WIRE_SHUT)
+		self.expect(WIRE_SHUT)
+		self.send(WIRE_END)
+		self.expect(WIRE_END)
+
+	def finish_after_shut(self):
+		"""The same, when the other's SHUT was received already."""
+		self.send(WIRE_SHUT)
+		self.expect(WIRE_END)
+		self.send(WIRE_END)
+
+	def is_closed(self, seconds=PATIENCE):
+		"""Does the daemon close it, whatever else it still sends?"""
+		end = time.monotonic() + seconds
+		while True:
+			self.sock.settimeout(max(end - time.monotonic(), 0.001))
+			try:
+				if not self.sock.recv(65536):
+					return True
+			except ConnectionResetError:
+				return True
+			except TimeoutError:
+				return False
+
+	def close(self):
+		self.sock.close()
+
+
+class Peer:
+	"""Listens where the daemon takes its peer to be, and answers its control link."""
+
+	def __init__(self, address, port, daemon_port):
+		self.address, self.daemon_port = address, daemon_port
+		self.instance = os.urandom(WIRE_ID_SIZE)
+		self.gone = []	  # channels of which GONE came
+		self.pinged = 0
+		self.linked = threading.Event()
+		self.controls, self.transports = [], []
+		self.lock = threading.Lock()
+		self.listener = socket.create_server((address, port), backlog=4096)
+		threading.Thread(target=self.accept, daemon=True).start()
+
+	def accept(self):
+		while True:
+			try:
+				# no name for the socket: it would be open until the next one comes
+				threading.Thread(target=self.welcome, args=self.listener.accept()[:1], daemon=True).start()
+			except OSError:
+				return
+
+	def welcome(self, sock):
+		t = Transport(sock, dialled=False)
+		try:
+			t.raw(hello(WIRE_ROLE_DATA, self.instance))
+			role = struct.unpack_from(">IHH", t.expect(WIRE_HELLO)[1])[2]
+		except (Ended, OSError):
+			return
+		with self.lock:
+			(self.controls if role == WIRE_ROLE_CONTROL else self.transports).append(t)
+		if role == WIRE_ROLE_CONTROL:
+			self.answer(t)
+
+	def answer(self, t):
+		self.linked.set()
+		t.sock.settimeout(None)
+		try:
+			while True:
+				kind, _, payload = t.frame()
+				if kind == WIRE_PING:
+					self.pinged += 1
+					t.raw(frame(WIRE_PONG))
+				elif kind == WIRE_GONE:
+					self.gone.append(payload)
+		except (Ended, OSError):
+			self.linked.clear()
+
+	def dial_raw(self, source=None):
+		"""A transport on which nothing was said."""
+		sock = socket.create_connection(("127.0.0.1", self.daemon_port), PATIENCE,
+						(source or self.address, 0))
+		return Transport(sock, dialled=True)
+
+	def dial(self, role=None):
+		return self.dial_raw().greet(role or WIRE_ROLE_DATA, self.instance)
+
+	def expect_open(self):
+		"""The next OPEN by the daemon, on whichever transport: the transport and a dictionary."""
+		end = time.monotonic() + PATIENCE
+		while time.monotonic() < end:
+			with self.lock:
+				waiting = [t for t in self.transports if t.sock.fileno() >= 0]
+			ready = select.select([t.sock for t in waiting], [], [], 0.01)[0]
+			for t in waiting:
+				if t.sock not in ready:
+					continue
+				t.begin()
+				try:
+					kind, _, payload = t.frame()
+				except Ended:
+					t.close()
+					continue
+				assert kind in (WIRE_OPEN, WIRE_RETIRE), NAMES[kind]
+				if kind == WIRE_OPEN:
+					with self.lock:
+						self.transports.remove(t)
+					return t, self.parse_open(payload)
+				t.close()
+		raise TimeoutError("no OPEN came")
+
+	def rest(self, t):
+		"""The transport is idle: the daemon may use it again."""
+		with self.lock:
+			self.transports.append(t)
+
+	@staticmethod
+	def parse_open(p):
+		ident, target, socktype, _, uid, gid, n = struct.unpack_from(">16sBBHIIH", p)
+		at = 30 + 4 * n
+		groups = struct.unpack_from(f">{n}I", p, 30)
+		length = struct.unpack_from(">I", p, at)[0]
+		assert len(p) == at + 4 + length, p
+		return {"id": ident, "target": target, "socktype": socktype, "uid": uid, "gid": gid,
+			"groups": groups, "name": p[at + 4:]}
+
+	def close(self):
+		"""All data transports that the daemon dialled."""
+		with self.lock:
+			for t in self.transports:
+				t.close()
+			self.transports.clear()
+
+	def end(self):
+		self.listener.close()
+		self.close()
+		for t in self.controls:
+			t.close()

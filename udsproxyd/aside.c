@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "aside.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <linux/openat2.h>
+
+#include "util.h"
+
+struct job {
+	struct worker *worker; /* NULL: nobody waits */
+	void (*work)(void *arg);
+	void (*done)(struct worker *w, void *arg);
+	void *arg;
+};
+
+static atomic_int running;
+
+static void *run(void *arg)
+{
+	struct job *job = arg;
+
+	job->work(job->arg);
+	if (job->worker && worker_post(job->worker, job->done, job->arg))
+		log_error("out of memory: a connection hangs");
+	free(job);
+	atomic_fetch_sub(&running, 1);
+	return NULL;
+}
+
+static int start(const struct job *template)
+{
+	struct job *job = malloc(sizeof(*job));
+	pthread_attr_t attr;
+	pthread_t thread;
+	int err;
+
+	if (!job)
+		return -ENOMEM;
+	*job = *template;
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	atomic_fetch_add(&running, 1);
+	err = pthread_create(&thread, &attr, run, job);
+	pthread_attr_destroy(&attr);
+	if (err) {
+		atomic_fetch_sub(&running, 1);
+		free(job);
+	}
+	return -err;
+}
+
+int aside_run(struct worker *w, void (*work)(void *arg), void (*done)(struct worker *w, void *arg),
+	      void *arg)
+{
+	return start(&(struct job){ .worker = w, .work = work, .done = done, .arg = arg });
+}
+
+static void close_file(void *arg)
+{
+	close((int)(intptr_t)arg);
+}
+
+void aside_close(int fd)
+{
+	struct statx st;
+
+	if (fd < 0)
+		return;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) ||
+	    !S_ISREG(st.stx_mode) ||
+	    start(&(struct job){ .work = close_file, .arg = (void *)(intptr_t)fd }))
+		close_keep_errno(fd);
+}
+
+static int open_resolving(int dir, const char *path, int flags, uint64_t resolve)
+{
+	/* openat2 refuses what O_PATH would only ignore. */
+	int more = flags & O_PATH ? O_CLOEXEC : O_CLOEXEC | O_NOCTTY;
+	struct open_how how = { .flags = (uint64_t)(flags | more), .resolve = resolve };
+	long fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int aside_open(const char *path, int flags, bool cached)
+{
+	return open_resolving(AT_FDCWD, path, flags, cached ? RESOLVE_CACHED : 0);
+}
+
+int aside_open_beneath(int dir, const char *path, int flags, bool cached)
+{
+	return open_resolving(dir, path, flags,
+			      RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+				      (cached ? RESOLVE_CACHED : 0));
+}
+
+bool aside_busy(void)
+{
+	return atomic_load(&running) > 0;
+}

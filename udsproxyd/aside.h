@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * aside.h - what may wait for a network file system, on a thread of its own
+ *
+ * The DPU mounts the HOST's directories by sshfs over rexec, that is, through this very daemon. A
+ * worker that waited for such a file system would wait for itself. So a worker opens only what
+ * the kernel has at hand (RESOLVE_CACHED, openat2(2)) and leaves the rest, and the closing of
+ * files (which may write, fuse(4)), to a thread made for it.
+ */
+#ifndef ASIDE_H
+#define ASIDE_H
+
+#include "worker.h"
+
+/** aside_run() - call @work(@arg) on another thread, then @done(@w, @arg) on @w's
+ * Return: 0, or a negative errno and neither is called. */
+int aside_run(struct worker *w, void (*work)(void *arg), void (*done)(struct worker *w, void *arg),
+	      void *arg);
+/** aside_close() - close @fd (taken), elsewhere when it is a file */
+void aside_close(int fd);
+/** aside_open() - open @path with @flags, following links
+ * @cached	fail with -EAGAIN rather than wait for the file system
+ * Return: a descriptor, the caller's, or a negative errno. */
+int aside_open(const char *path, int flags, bool cached);
+/** aside_open_beneath() - the same below directory @dir: following no link, leaving it never */
+int aside_open_beneath(int dir, const char *path, int flags, bool cached);
+/** aside_busy() - is some thread still at it? */
+bool aside_busy(void);
+
+#endif
