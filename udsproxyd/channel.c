@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "session.h"
 #include "util.h"
@@ -18,6 +19,8 @@ struct channel_table {
 	void *by_id;  /* tsearch(3) trees of struct channel */
 	void *by_key; /* those that have a key */
 };
+
+#define EXPECTED_SECONDS 30
 
 _Static_assert(CONFIG_THREADS_MAX <= 64, "a worker is a bit of `kick`");
 
@@ -330,4 +333,64 @@ void channel_listener_gone(struct channel_table *table, const struct frame_id *i
 	if (c->kind == WIRE_FD_LISTENER && c->ours)
 		watch_gone(c);
 	channel_unref(c);
+}
+
+/* ---- those whose session does not come ---------------------------------------------------- */
+
+struct expected {
+	LIST_ENTRY(expected) entry;
+	struct channel *channel;
+	time_t since;
+};
+
+static time_t seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+static void no_more_expected(struct expected *e)
+{
+	LIST_REMOVE(e, entry);
+	channel_unref(e->channel);
+	free(e);
+}
+
+void channel_expect(struct worker *w, struct channel *c)
+{
+	struct expected *e = malloc(sizeof(*e));
+
+	if (!e)
+		return; /* it waits for ever: nothing worse */
+	e->channel = channel_ref(c);
+	e->since = seconds();
+	LIST_INSERT_HEAD(&w->expected, e, entry);
+}
+
+void channels_tidy(struct worker *w)
+{
+	struct expected *e, *next;
+
+	for (e = LIST_FIRST(&w->expected); e; e = next) {
+		struct channel *c = e->channel;
+		bool there;
+
+		next = LIST_NEXT(e, entry);
+		pthread_mutex_lock(&c->lock);
+		there = c->session || atomic_load(&c->ended);
+		pthread_mutex_unlock(&c->lock);
+		if (!there && seconds() - e->since < EXPECTED_SECONDS)
+			continue;
+		if (!there)
+			channel_end(w->daemon->channels, c, w->daemon);
+		no_more_expected(e);
+	}
+}
+
+void channels_forget(struct worker *w)
+{
+	while (!LIST_EMPTY(&w->expected))
+		no_more_expected(LIST_FIRST(&w->expected));
 }

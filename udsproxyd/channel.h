@@ -82,6 +82,14 @@ bool channel_is_pipe(const struct channel *c);
 /** channel_end() - out of the table, its descriptor closed, all who wait for it kicked */
 void channel_end(struct channel_table *table, struct channel *c, struct daemon *d);
 
+/** channel_expect() - @c was made here and waits for its session: end it when none comes (PROTOCOL.md
+ * 8.1). On worker @w. */
+void channel_expect(struct worker *w, struct channel *c);
+/** channels_tidy() - end those that have waited too long; every few seconds, on worker @w */
+void channels_tidy(struct worker *w);
+/** channels_forget() - when @w's loop has ended */
+void channels_forget(struct worker *w);
+
 /** channel_reads() - is our end a pipe's read end? */
 bool channel_reads(const struct channel *c);
 /** channel_reopen() - the pipe that @fd is an end of, opened anew with @flags, which the original does

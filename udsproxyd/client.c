@@ -22,6 +22,7 @@
 #define REQUEST_SECONDS 10 /* to ask, and to come to the one-time address */
 
 struct client {
+	LIST_ENTRY(client) entry;
 	struct worker *worker;
 	struct grave grave;
 	int fd; /* the private connection */
@@ -46,6 +47,7 @@ static void client_free(struct grave *g)
 
 static void client_end(struct client *c)
 {
+	LIST_REMOVE(c, entry);
 	event_del(&c->event);
 	close(c->fd);
 	if (c->once_fd >= 0) {
@@ -74,6 +76,7 @@ static struct client *client_new(struct worker *w, int fd, bool control)
 	c->control = control;
 	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, on_client, c);
 	event_add(&c->event, &limit);
+	LIST_INSERT_HEAD(&w->clients, c, entry);
 	return c;
 }
 
@@ -92,6 +95,14 @@ void client_accept_control(struct worker *w, int fd)
 
 	if (c)
 		on_client(fd, EV_READ, c);
+}
+
+void client_end_all(struct worker *w)
+{
+	struct client *c;
+
+	while ((c = LIST_FIRST(&w->clients)))
+		client_end(c);
 }
 
 static void send_reply(struct client *c, const struct proxyreply *r)

@@ -17,6 +17,8 @@ struct client;
 void client_accept(struct worker *w, int fd);
 /** client_accept_control() - take @fd, accepted on control.sock */
 void client_accept_control(struct worker *w, int fd);
+/** client_end_all() - of a worker whose loop and sessions have ended */
+void client_end_all(struct worker *w);
 
 /* From session.c; the client is freed by both sooner or later. */
 /** client_offer() - the far side is connected: tell it where to connect */

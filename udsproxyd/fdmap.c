@@ -308,7 +308,8 @@ static int describe_channel(struct session *s, const struct item *item, struct f
 		buf_put_u8(b, c->socktype);
 	else
 		err = refuse(reason, "a socket that was passed before");
-	if (!err && channel_reads(c) && session_pass(s, c))
+	if (!err && ((channel_reads(c) && session_pass(s, c)) ||
+		     (count == 1 && c->kind != WIRE_FD_LISTENER && session_announce(s, c))))
 		err = refuse(reason, "out of memory");
 	channel_unref(c);
 	return err;
@@ -486,7 +487,8 @@ static int make_channel(struct session *s, uint8_t kind, struct buf *b, int *the
 	if (!c)
 		return -ENOMEM;
 	pthread_mutex_lock(&c->lock);
-	if (c->ours || (c->fd >= 0 && (c->kind != kind || !pipe))) {
+	if (c->ours || (c->fd >= 0 && (c->kind != kind || !pipe)) ||
+	    (c->session && kind == WIRE_FD_LISTENER)) {
 		err = -EPROTO;
 	} else if (c->fd >= 0) {
 		err = make_again(c, theirs);
@@ -506,6 +508,8 @@ static int make_channel(struct session *s, uint8_t kind, struct buf *b, int *the
 		err = session_pass(s, c);
 	if (!err)
 		join_soon(c);
+	if (!err && kind != WIRE_FD_LISTENER)
+		channel_expect(s->worker, c);
 	channel_unref(c);
 	return err;
 }

@@ -18,6 +18,32 @@ void frame_put_header(void *to, const struct frame_header *h)
 	buf_put_u64(&b, h->ack);
 }
 
+static bool has_payload(uint8_t type)
+{
+	switch ((enum wire_type)type) {
+	case WIRE_PING:
+	case WIRE_PONG:
+	case WIRE_SHUT:
+	case WIRE_STOP:
+	case WIRE_ACK:
+	case WIRE_END:
+	case WIRE_RETIRE:
+		return false;
+	case WIRE_HELLO:
+	case WIRE_OPEN:
+	case WIRE_OPENED:
+	case WIRE_DATA:
+	case WIRE_MSG:
+	case WIRE_ORDER:
+	case WIRE_ABORT:
+	case WIRE_RESUME:
+	case WIRE_RESUMED:
+	case WIRE_GONE:
+		break;
+	}
+	return true;
+}
+
 int frame_get_header(struct frame_header *h, const void *from)
 {
 	struct buf b;
@@ -30,7 +56,7 @@ int frame_get_header(struct frame_header *h, const void *from)
 	h->ack = buf_get_u64(&b);
 	if (!h->type || h->type > WIRE_TYPE_MAX || h->flags || h->length > WIRE_PAYLOAD_MAX)
 		return -EPROTO;
-	return 0;
+	return h->length && !has_payload(h->type) ? -EPROTO : 0;
 }
 
 bool frame_counted(uint8_t type)

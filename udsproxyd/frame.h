@@ -60,7 +60,7 @@ struct frame_opened {
 /** frame_put_header() - write @h at @to, WIRE_HEADER bytes */
 void frame_put_header(void *to, const struct frame_header *h);
 /** frame_get_header() - read one; Return: 0, or -EPROTO for an unknown type, flags or a length
- * above WIRE_PAYLOAD_MAX: the one length check, made before anything is read or allocated */
+ * above WIRE_PAYLOAD_MAX, or any of a type that has no payload: the one length check, made before anything is read or allocated */
 int frame_get_header(struct frame_header *h, const void *from);
 /** frame_counted() - does a frame of this type belong to the connection's stream? */
 bool frame_counted(uint8_t type);

@@ -31,6 +31,7 @@
 #include "session.h"
 #include "transport.h"
 #include "util.h"
+#include "watch.h"
 
 struct acceptors {
 	struct acceptor *requests, *transports;
@@ -111,6 +112,8 @@ static void end_connections(struct daemon *d)
 			session_abort(s, ECONNRESET, "udsproxyd is stopped");
 		while ((t = LIST_FIRST(&d->workers[i].transports)))
 			transport_close(t);
+		client_end_all(&d->workers[i]);
+		watch_end_all(&d->workers[i]);
 	}
 }
 

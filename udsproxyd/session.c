@@ -32,7 +32,7 @@
 #define GREETING_MS 900		 /* a peer that is not there is told of within a second */
 #define GREETING_ALIVE_MS 5000	 /* but one that is known to be there may be busy */
 #define OPENING_MS 9000		 /* for its answer */
-#define PARKED_MS 30000		 /* for a message that names the descriptor */
+#define PATIENCE_MS 30000	 /* for a pass that is said to be under way */
 #define CONNECT_FIRST_MS 1	 /* a full backlog, no descriptor, or a twin that is still under way */
 #define CONNECT_LAST_MS 64	 /* doubled up to this */
 #define CONNECT_TRIES 128	 /* some 8 s */
@@ -121,9 +121,16 @@ static void forget_arriving(struct session *s)
 	s->arriving = NULL;
 }
 
+/* Its session was begun by a message of this worker's, and has no answer yet. */
+static bool is_opening(const struct channel *c)
+{
+	return c->session && c->session->state == SESSION_OPENING;
+}
+
 /* The session is over; its transport was released, or is closed by the caller. */
 static void session_end(struct session *s)
 {
+	const unsigned ended = CONN_END_SENT | CONN_END_RECEIVED;
 	struct passed *p;
 
 	if (s->state == SESSION_ENDED)
@@ -137,6 +144,15 @@ static void session_end(struct session *s)
 	forget_connecting(s);
 	while ((p = s->passed)) {
 		s->passed = p->next;
+		channel_unref(p->channel);
+		free(p);
+	}
+	/* The messages that announce these are lost with us: nobody will answer. */
+	while ((p = s->announced)) {
+		s->announced = p->next;
+		if ((s->conn.flags & ended) != ended && is_opening(p->channel))
+			session_abort(p->channel->session, ECONNRESET,
+				      "the connection that announces it is lost");
 		channel_unref(p->channel);
 		free(p);
 	}
@@ -502,6 +518,7 @@ static bool read_local(struct session *s)
 	if (n == -EPROTO || n == -EMSGSIZE) {
 		session_abort(s, (int)-n, n == -EPROTO ? "descriptors were lost: too many are open"
 						       : "a message is too large");
+		fdset_close(&set);
 		return false;
 	}
 	if (n < 0 || (n == 0 && !set.n && (s->local != SESSION_PACKET || sent_its_last(s)))) {
@@ -767,7 +784,7 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	if ((int16_t)(h->count - s->seen) <= 0 || !s->patient)
 		return false;
 	if (!event_pending(&s->timer, EV_TIMEOUT, NULL))
-		arm(s, PARKED_MS);
+		arm(s, PATIENCE_MS);
 	return true;
 }
 
@@ -1107,8 +1124,8 @@ static int accept_channel(struct session *s, const struct frame_open *o)
 	struct frame_id id;
 
 	memcpy(id.bytes, o->name, sizeof(id.bytes));
+	/* No timer: the dialler takes it back when the message cannot come any more. */
 	set_state(s, SESSION_PARKED);
-	arm(s, PARKED_MS);
 	return fdmap_adopt(s, &id);
 }
 
@@ -1151,20 +1168,41 @@ void session_revive(struct session *s)
 		session_pump(s);
 }
 
-int session_pass(struct session *s, struct channel *channel)
+static int remember(struct passed **list, struct channel *channel)
 {
-	struct passed *p;
+	struct passed *p = calloc(1, sizeof(*p));
 
-	for (p = s->passed; p; p = p->next)
-		if (p->channel == channel)
-			return 0;
-	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->channel = channel_ref(channel);
-	p->next = s->passed;
-	s->passed = p;
+	p->next = *list;
+	*list = p;
 	return 0;
+}
+
+int session_pass(struct session *s, struct channel *channel)
+{
+	for (const struct passed *p = s->passed; p; p = p->next)
+		if (p->channel == channel)
+			return 0;
+	return remember(&s->passed, channel);
+}
+
+int session_announce(struct session *s, struct channel *channel)
+{
+	struct passed **link = &s->announced;
+	struct passed *p;
+
+	while ((p = *link)) { /* what was answered needs no remembering */
+		if (is_opening(p->channel)) {
+			link = &p->next;
+			continue;
+		}
+		*link = p->next;
+		channel_unref(p->channel);
+		free(p);
+	}
+	return remember(&s->announced, channel);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -1176,6 +1214,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	switch (s->state) {
 	case SESSION_OPENING:
+		/* A channel's answer waits for the message, which may be behind a slow reader. */
+		if (t->greeted && s->channel)
+			return;
 		if (t->greeted && s->connect_tries++ == 0) {
 			arm(s, OPENING_MS);
 			return;
@@ -1187,13 +1228,11 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		if (s->state == SESSION_RUNNING)
 			session_pump(s);
 		return;
-	case SESSION_PARKED:
-		session_abort(s, ETIMEDOUT, "the message with the descriptor did not come");
-		return;
 	case SESSION_RUNNING:
 		s->patient = false;
 		session_pump(s);
 		return;
+	case SESSION_PARKED:
 	case SESSION_OFFERED:
 	case SESSION_ENDED:
 	case SESSION_STATES:

@@ -46,7 +46,7 @@ struct session {
 
 	int fd; /* the local end, -1 before and after; a channel's fd belongs to the channel too */
 	struct event event;
-	struct event timer; /* of OPENING, CONNECTING and PARKED */
+	struct event timer; /* of OPENING and CONNECTING */
 	bool readable;
 	bool writable;
 	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
@@ -66,6 +66,7 @@ struct session {
 	struct client *client;	 /* OPENING, OFFERED: who asked */
 	struct channel *channel; /* the passed descriptor that this is */
 	struct passed *passed;	 /* pipes that were passed over this session and are read here */
+	struct passed *announced; /* channels begun by messages of this session, not answered yet */
 	uint8_t *open_payload;	 /* the OPEN that was sent, until OPENED; of a dialled session */
 	size_t open_size;
 };
@@ -107,6 +108,8 @@ void session_kick_waiting(struct worker *w);
 void session_abort(struct session *s, int error, const char *why);
 /** session_pass() - remember that @channel, which is read here, was passed over @s */
 int session_pass(struct session *s, struct channel *channel);
+/** session_announce() - remember that a message of @s begins @channel, whose session waits for it */
+int session_announce(struct session *s, struct channel *channel);
 
 /* ---- from transport.c ---- */
 

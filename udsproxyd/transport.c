@@ -24,6 +24,7 @@
 #define HELLO_SECONDS 10
 #define POOL_MAX 256	  /* transports at rest for each worker; those beyond retire */
 #define POOL_MIN 4	  /* what is kept of them when nothing needs them */
+#define CLOGGED 65536	  /* bytes of answers that nobody takes */
 #define RECEIVE_TURNS 4	  /* reads before others have their turn */
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
@@ -237,8 +238,8 @@ static size_t kernel_write(struct transport *t, const struct iovec *iov, int n)
 		return (size_t)sent;
 	t->writable = false;
 	if (errno != EAGAIN) {
-		/* Its reader learns why; make sure that it is asked. */
-		t->readable = true;
+		/* What the peer said last is read before it is given up. */
+		t->error = errno;
 		event_active(&t->event, EV_READ, 0);
 	}
 	return 0;
@@ -388,13 +389,19 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	return n;
 }
 
+/* A peer that asks and does not listen to the answers is not listened to either. */
+static bool is_clogged(const struct transport *t)
+{
+	return !t->session && fifo_len(&t->out) >= CLOGGED;
+}
+
 /* Hand out what can be: Return: bytes done with, or a negative errno. */
 static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 {
 	size_t used = 0;
 
 	t->wanted = 0;
-	while (used < len && t->fd >= 0) {
+	while (used < len && t->fd >= 0 && !is_clogged(t)) {
 		ssize_t n = feed_one(t, data + used, len - used);
 
 		if (n < 0)
@@ -499,17 +506,18 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	t->readable |= what & EV_READ;
 	t->writable |= what & EV_WRITE;
-	if (t->session) {
-		session_pump(t->session);
-		return;
+	if (!t->session) {
+		transport_flush(t);
+		/* More than its turns are worth: go on at once, after the others. */
+		if (transport_receive(t) && t->fd >= 0)
+			event_active(&t->event, 0, 0);
 	}
-	/* More than its turns are worth: go on at once, after the others. */
-	if (transport_receive(t) && t->fd >= 0)
-		event_active(&t->event, 0, 0);
 	if (t->session)
 		session_pump(t->session);
 	else
 		transport_flush(t);
+	if (t->error)
+		transport_broken(t, t->error, "broken");
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)

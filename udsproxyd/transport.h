@@ -34,6 +34,7 @@ struct transport {
 	bool pooled;	/* carried a connection before */
 	bool in_pool;
 	bool feeding; /* its frames are being handed out */
+	int error;	    /* errno of a write that failed, 0 */
 	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
 	size_t wanted;	    /* bytes that the frame at the head of `in` has in all; 0: not known */
 	struct frame_id peer_instance;

@@ -19,6 +19,7 @@
 #define TWIN_BACKLOG 4096 /* the kernel lowers it to net.core.somaxconn */
 
 struct watch {
+	LIST_ENTRY(watch) entry;
 	struct grave grave;
 	struct worker *worker;
 	struct channel *channel;
@@ -37,6 +38,7 @@ static void watch_end(struct watch *watch)
 	struct channel *c = watch->channel;
 	char path[128];
 
+	LIST_REMOVE(watch, entry);
 	event_del(&watch->event);
 	event_del(&watch->pause);
 	if (watch->dir[0]) {
@@ -70,6 +72,7 @@ static struct watch *watch_new(struct worker *w, struct channel *c)
 	watch->grave.free = watch_free;
 	watch->worker = w;
 	watch->channel = channel_ref(c);
+	LIST_INSERT_HEAD(&w->watches, watch, entry);
 	event_assign(&watch->pause, w->base, -1, 0, on_pause, watch);
 	pthread_mutex_lock(&c->lock);
 	c->watch = watch;
@@ -127,6 +130,14 @@ int watch_original(struct worker *w, struct channel *c)
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+void watch_end_all(struct worker *w)
+{
+	struct watch *watch;
+
+	while ((watch = LIST_FIRST(&w->watches)))
+		watch_end(watch);
 }
 
 static void end_posted(struct worker *w, void *arg)

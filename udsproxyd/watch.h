@@ -22,6 +22,8 @@ int watch_make_twin(struct worker *w, struct channel *c);
 /** watch_twin() - an O_PATH descriptor of twin @id, the caller's; -ENOENT: there is none (yet: the
  * message that passes it may be behind the connection that wants it) */
 int watch_twin(struct daemon *d, const struct frame_id *id);
+/** watch_end_all() - of a worker whose loop has ended */
+void watch_end_all(struct worker *w);
 /** watch_gone() - nobody listens on the far twin of the original @c; from any thread */
 void watch_gone(struct channel *c);
 

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 
+#include "channel.h"
 #include "transport.h"
 #include "util.h"
 
@@ -12,7 +13,7 @@
  * the kernel is asked for new ones. */
 #define CALLBACKS_A_POLL 64
 
-#define TRIM_SECONDS 5 /* a pool shrinks to what it needed in so long */
+#define TIDY_SECONDS 5 /* a pool shrinks to what it needed in so long */
 
 struct post {
 	STAILQ_ENTRY(post) next;
@@ -75,18 +76,20 @@ int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void 
 	return 0;
 }
 
-static void trim(evutil_socket_t fd, short what, void *arg)
+/* What nobody needs, and what nobody came for. */
+static void tidy(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 
 	(void)fd;
 	(void)what;
 	transport_trim_pool(w);
+	channels_tidy(w);
 }
 
 static void worker_init(struct worker *w, struct daemon *d, int number)
 {
-	static const struct timeval trim_time = { .tv_sec = TRIM_SECONDS };
+	static const struct timeval tidy_time = { .tv_sec = TIDY_SECONDS };
 	struct event_config *config = event_config_new();
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
@@ -96,7 +99,10 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	STAILQ_INIT(&w->posts);
 	LIST_INIT(&w->sessions);
 	LIST_INIT(&w->waiting);
+	LIST_INIT(&w->expected);
 	LIST_INIT(&w->transports);
+	LIST_INIT(&w->clients);
+	LIST_INIT(&w->watches);
 	LIST_INIT(&w->idle);
 	pthread_mutex_init(&w->posts_lock, NULL);
 	/* Edge-triggered: a socket is registered once and never changed again. */
@@ -113,8 +119,8 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	event_add(&w->posts_event, NULL);
 	event_assign(&w->reap_event, w->base, -1, 0, reap, w);
 	event_priority_set(&w->reap_event, 1);
-	event_assign(&w->trim_event, w->base, -1, EV_PERSIST, trim, w);
-	event_add(&w->trim_event, &trim_time);
+	event_assign(&w->tidy_event, w->base, -1, EV_PERSIST, tidy, w);
+	event_add(&w->tidy_event, &tidy_time);
 }
 
 void workers_init(struct daemon *d)
@@ -149,8 +155,9 @@ void workers_free(struct daemon *d)
 		struct worker *w = &d->workers[i];
 		struct post *p;
 
+		channels_forget(w);
 		reap(-1, 0, w);
-		event_del(&w->trim_event);
+		event_del(&w->tidy_event);
 		event_del(&w->posts_event);
 		close(event_get_fd(&w->posts_event));
 		while ((p = STAILQ_FIRST(&w->posts))) {

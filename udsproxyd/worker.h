@@ -32,9 +32,12 @@ _Static_assert(WORKER_READ_MAX <= WIRE_PAYLOAD_MAX, "a frame holds what is read 
 struct rules;
 struct channel_table;
 struct link;
+struct expected;
 struct worker;
 struct session;
 struct transport;
+struct client;
+struct watch;
 
 struct daemon {
 	struct config config;
@@ -75,12 +78,15 @@ struct worker {
 	struct event posts_event; /* of an eventfd */
 
 	LIST_HEAD(, session) sessions;
+	LIST_HEAD(, expected) expected; /* channels without a session: channel.c */
 	LIST_HEAD(, session) waiting; /* for a pipe to deliver what an ORDER names */
 	LIST_HEAD(, transport) transports;
+	LIST_HEAD(, client) clients;
+	LIST_HEAD(, watch) watches;
 	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
 	unsigned n_idle;
 	unsigned least_idle; /* since the pool was last trimmed */
-	struct event trim_event;
+	struct event tidy_event;
 
 	/* Where an event's bytes pass through, towards the transport and from it; what is left
 	 * of them after the event is in a fifo. */

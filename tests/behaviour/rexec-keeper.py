@@ -272,7 +272,11 @@ def life_lines():
 
 
 def keepers():
-	session = Session(["sh", "-c", "trap 'echo term' TERM; while :; do sleep 0.05; done"])
+	r, w = os.pipe()
+	session = Session(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"], fds=[(1, PASS, w)])
+	os.read(r, 10)
+	os.close(r)
+	os.close(w)
 	os.kill(keeper_of(session.pid), signal.SIGTERM)
 	session.sock.settimeout(20)
 	check("SIGTERM to a keeper ends its program, in the end by SIGKILL", receive_frame(session.sock)[1][:2], b"\1\x09")

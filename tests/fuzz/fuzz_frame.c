@@ -37,7 +37,8 @@ static void check_open(const uint8_t *payload, size_t size)
 
 	if (frame_get_open(&o, payload, size))
 		return;
-	must(o.credentials.n_groups <= WIRE_GROUPS_MAX && o.name_len && o.name_len <= WIRE_NAME_MAX);
+	must(o.credentials.n_groups <= WIRE_GROUPS_MAX && o.name_len &&
+	     o.name_len <= WIRE_NAME_MAX);
 	must(o.credentials.uid != UINT32_MAX && o.credentials.gid != UINT32_MAX);
 	buf_init(&b, again, sizeof(again));
 	frame_put_open(&b, &o);

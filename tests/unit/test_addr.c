@@ -121,7 +121,8 @@ START_TEST(dials_from_its_own_address)
 	int listening, dialled, accepted;
 	struct pollfd p;
 
-	ck_assert(!addr_parse(&there, "127.0.0.2", "1", err) && !addr_parse(&here, "127.0.0.3", "1", err));
+	ck_assert(!addr_parse(&there, "127.0.0.2", "1", err) &&
+		  !addr_parse(&here, "127.0.0.3", "1", err));
 	((struct sockaddr_in *)&there.sa)->sin_port = 0;
 	listening = addr_listen(&there);
 	ck_assert_int_ge(listening, 0);

@@ -15,7 +15,7 @@
 
 struct side {
 	struct conn conn;
-	unsigned done; /* actions so far */
+	unsigned done;			  /* actions so far */
 	enum conn_event queue[QUEUE_MAX]; /* frames on their way to it */
 	unsigned n_queue;
 };
@@ -36,7 +36,7 @@ static void happen(struct pair *p, int i, enum conn_event event)
 	unsigned actions = conn_step(&s->conn, event);
 
 	ck_assert_uint_eq(actions & CONN_VIOLATION, 0);
-	ck_assert_uint_eq(actions & s->done, 0); /* nothing is done twice */
+	ck_assert_uint_eq(actions & s->done, 0);   /* nothing is done twice */
 	ck_assert_uint_eq(s->done & CONN_IDLE, 0); /* nor anything after the end */
 	s->done |= actions;
 	if (actions & CONN_SEND_SHUT)
@@ -179,7 +179,8 @@ START_TEST(random_schedules)
 				on_the_way[i] -= bytes;
 				conn_delivered(&s->conn, bytes);
 				ck_assert_int_eq(conn_ack_due(&s->conn),
-						 s->conn.delivered - s->conn.told >= WIRE_ACK_EVERY &&
+						 s->conn.delivered - s->conn.told >=
+								 WIRE_ACK_EVERY &&
 							 !(s->done & CONN_SEND_END));
 				break;
 			default: /* an ack, on whichever frame */
@@ -224,8 +225,10 @@ START_TEST(half_close)
 	conn_init(&c);
 	ck_assert_uint_eq(conn_step(&c, CONN_PEER_SHUT), CONN_SHUT_LOCAL);
 	ck_assert(conn_reads(&c) && !conn_writes(&c));
-	ck_assert_uint_eq(conn_step(&c, CONN_LOCAL_GONE), 0); /* nothing comes that could be stopped */
-	ck_assert_uint_eq(conn_step(&c, CONN_LOCAL_EOF), CONN_SEND_SHUT | CONN_CLOSE_LOCAL | CONN_SEND_END);
+	ck_assert_uint_eq(conn_step(&c, CONN_LOCAL_GONE),
+			  0); /* nothing comes that could be stopped */
+	ck_assert_uint_eq(conn_step(&c, CONN_LOCAL_EOF),
+			  CONN_SEND_SHUT | CONN_CLOSE_LOCAL | CONN_SEND_END);
 	ck_assert_uint_eq(conn_step(&c, CONN_LOCAL_EOF), 0);
 	ck_assert_uint_eq(conn_step(&c, CONN_PEER_END), CONN_IDLE);
 }
@@ -240,7 +243,8 @@ START_TEST(stop)
 	ck_assert(conn_reads(&c) && !conn_writes(&c));
 	ck_assert_uint_eq(conn_step(&c, CONN_PEER_STOP), CONN_STOP_LOCAL | CONN_SEND_SHUT);
 	ck_assert_uint_eq(conn_step(&c, CONN_PEER_STOP), 0);
-	ck_assert_uint_eq(conn_step(&c, CONN_PEER_SHUT), CONN_SHUT_LOCAL | CONN_CLOSE_LOCAL | CONN_SEND_END);
+	ck_assert_uint_eq(conn_step(&c, CONN_PEER_SHUT),
+			  CONN_SHUT_LOCAL | CONN_CLOSE_LOCAL | CONN_SEND_END);
 }
 END_TEST
 

@@ -227,7 +227,8 @@ static size_t receive_all(size_t len, size_t *at, int *n_fds, int max, int *time
 /* Plain bytes before and behind, of all sizes about the limits at which it changes its ways. */
 START_TEST(tied_to_the_byte)
 {
-	static const size_t sizes[] = { 0, 1, 2, 100, 4095, 4096, 4097, 5000, 65536, BIG - 1, BIG, BIG + 1, 200000 };
+	static const size_t sizes[] = { 0,    1,     2,	      100, 4095,    4096,  4097,
+					5000, 65536, BIG - 1, BIG, BIG + 1, 200000 };
 	int n_fds[2], times;
 	size_t at[2];
 
@@ -241,7 +242,8 @@ START_TEST(tied_to_the_byte)
 			send_plain(bytes + before + with, 3);
 			ck_assert_uint_eq(receive_all(BIG, at, n_fds, 2, &times), total);
 			ck_assert_msg(times == 1 && n_fds[0] == 2 && at[0] == before,
-				      "%zu before, %zu with: %d times, at %zu", before, with, times, at[0]);
+				      "%zu before, %zu with: %d times, at %zu", before, with, times,
+				      at[0]);
 			ck_assert_mem_eq(got, bytes, total);
 		}
 	}
@@ -314,7 +316,8 @@ START_TEST(random_sequences)
 			send_with(bytes + sent, n, with);
 			sent += n;
 			if (rand() % 4 == 0) {
-				size_t here = receive_all((size_t)rand() % BIG + 1, at + n_at, n_fds, 64 - n_at, &times);
+				size_t here = receive_all((size_t)rand() % BIG + 1, at + n_at,
+							  n_fds, 64 - n_at, &times);
 
 				ck_assert_mem_eq(got, bytes + total, here);
 				for (int j = 0; j < times; j++)

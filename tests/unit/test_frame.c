@@ -58,7 +58,9 @@ static int decode(decoder *get, const void *payload, size_t size)
 
 static size_t put_hello(void)
 {
-	struct frame_hello h = { .version = 1, .role = WIRE_ROLE_DATA, .features = 0x01020304, .payload_max = 262144 };
+	struct frame_hello h = {
+		.version = 1, .role = WIRE_ROLE_DATA, .features = 0x01020304, .payload_max = 262144
+	};
 	struct buf b;
 
 	memset(h.instance.bytes, 'i', sizeof(h.instance.bytes));
@@ -73,7 +75,10 @@ static struct frame_open some_open(void)
 	struct frame_open o = {
 		.target = WIRE_TARGET_NAME,
 		.socktype = WIRE_SEQPACKET,
-		.credentials = { .uid = 1000, .gid = 0xfffffffe, .n_groups = 3, .groups = { 0, 1, 0x80000000 } },
+		.credentials = { .uid = 1000,
+				 .gid = 0xfffffffe,
+				 .n_groups = 3,
+				 .groups = { 0, 1, 0x80000000 } },
 		.name = "\0abstract",
 		.name_len = 9,
 	};
@@ -109,7 +114,9 @@ static size_t put_opened(const char *reason, size_t len)
 START_TEST(header_bytes)
 {
 	static const uint8_t wanted[] = { 0, 1, 2, 3, 7, 0, 0, 253, 1, 2, 3, 4, 5, 6, 7, 8 };
-	struct frame_header h = { .length = 0x010203, .type = WIRE_MSG, .count = 253, .ack = 0x0102030405060708 };
+	struct frame_header h = {
+		.length = 0x010203, .type = WIRE_MSG, .count = 253, .ack = 0x0102030405060708
+	};
 	struct frame_header got;
 
 	frame_put_header(data, &h);
@@ -134,7 +141,8 @@ static int header(uint32_t length, uint8_t type, uint8_t flags)
 START_TEST(header_limits)
 {
 	for (unsigned type = 0; type < 256; type++)
-		ck_assert_int_eq(header(0, (uint8_t)type, 0), type >= 1 && type <= WIRE_TYPE_MAX ? 0 : -EPROTO);
+		ck_assert_int_eq(header(0, (uint8_t)type, 0),
+				 type >= 1 && type <= WIRE_TYPE_MAX ? 0 : -EPROTO);
 	for (unsigned flags = 1; flags < 256; flags++)
 		ck_assert_int_eq(header(0, WIRE_DATA, (uint8_t)flags), -EPROTO);
 	ck_assert_int_eq(header(WIRE_PAYLOAD_MAX, WIRE_DATA, 0), 0);
@@ -145,7 +153,8 @@ END_TEST
 
 START_TEST(what_has_no_payload_has_none)
 {
-	static const uint8_t bare[] = { WIRE_PING, WIRE_PONG, WIRE_SHUT, WIRE_STOP, WIRE_ACK, WIRE_END, WIRE_RETIRE };
+	static const uint8_t bare[] = { WIRE_PING, WIRE_PONG, WIRE_SHUT,  WIRE_STOP,
+					WIRE_ACK,  WIRE_END,  WIRE_RETIRE };
 
 	for (size_t i = 0; i < ARRAY_LEN(bare); i++) {
 		ck_assert_int_eq(header(0, bare[i], 0), 0);
@@ -191,7 +200,8 @@ START_TEST(open_there_and_back)
 	ck_assert_mem_eq(got.id.bytes, o.id.bytes, sizeof(o.id.bytes));
 	ck_assert_uint_eq(got.target, o.target);
 	ck_assert_uint_eq(got.socktype, o.socktype);
-	ck_assert_mem_eq(&got.credentials, &o.credentials, offsetof(struct frame_credentials, groups) + 12);
+	ck_assert_mem_eq(&got.credentials, &o.credentials,
+			 offsetof(struct frame_credentials, groups) + 12);
 	ck_assert_uint_eq(got.name_len, o.name_len);
 	ck_assert_mem_eq(got.name, o.name, o.name_len);
 }
@@ -207,11 +217,14 @@ START_TEST(open_limits)
 	for (size_t n = 0; n <= sizeof(name); n++) {
 		o.name_len = n;
 		o.target = WIRE_TARGET_NAME;
-		ck_assert_int_eq(decode(get_open, data, put_open(&o)), n && n <= WIRE_NAME_MAX ? 0 : -EPROTO);
+		ck_assert_int_eq(decode(get_open, data, put_open(&o)),
+				 n && n <= WIRE_NAME_MAX ? 0 : -EPROTO);
 		o.target = WIRE_TARGET_CHANNEL;
-		ck_assert_int_eq(decode(get_open, data, put_open(&o)), n == WIRE_ID_SIZE ? 0 : -EPROTO);
+		ck_assert_int_eq(decode(get_open, data, put_open(&o)),
+				 n == WIRE_ID_SIZE ? 0 : -EPROTO);
 		o.target = WIRE_TARGET_LISTENER;
-		ck_assert_int_eq(decode(get_open, data, put_open(&o)), n == WIRE_ID_SIZE ? 0 : -EPROTO);
+		ck_assert_int_eq(decode(get_open, data, put_open(&o)),
+				 n == WIRE_ID_SIZE ? 0 : -EPROTO);
 	}
 	o.name_len = WIRE_ID_SIZE;
 	o.target = 0;
