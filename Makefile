@@ -101,4 +101,4 @@ $(SHIM_SO): $(call objects,$(SHIM)) libudsproxy/libudsproxy.map
 clean: ## remove build/
 	rm -rf build
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | sort | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | sort | expand -t 16

@@ -3,7 +3,8 @@
  * outputs.h - output pipes that survive their reader's link
  *
  * Between the program and each output pipe that the client passed stands a pipe of the keeper's:
- * while no client is attached, what the program writes is held, the last OUTPUTS_HOLD bytes of it.
+ * while no client is attached, what the program writes is held, the last OUTPUTS_HOLD bytes of it
+ * or up to one read less.
  */
 #ifndef OUTPUTS_H
 #define OUTPUTS_H

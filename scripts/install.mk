@@ -47,7 +47,7 @@ install: ## install what was built last (DESTDIR, PREFIX, BINDIR, LIBDIR, ...)
 	@$(call place,755,scripts/qemu-kvm,$(PKGDIR)/qemu-kvm)
 	@$(call each,$(INSTALLED_UNITS)) $(call place,644,systemd/$$f.in,$(UNITDIR)/$$f); done
 	$(if $(INSTALLED_MAN),$(call each,$(INSTALLED_MAN)) install -m 644 docs/$$f $(D)$(MANDIR)/man$${f##*.}/; done)
-	install -m 644 README.md LICENSE $(wildcard docs/PROTOCOL.md docs/DESIGN.md) $(D)$(DOCDIR)/
+	install -m 644 README.md LICENSE $(wildcard docs/PROTOCOL.md docs/DESIGN.md docs/what-crosses.md) $(D)$(DOCDIR)/
 	@$(call place_once,644,systemd/udsproxyd.default,$(SYSCONFDIR)/default/udsproxyd)
 	@$(call place_once,644,systemd/rexec.default,$(SYSCONFDIR)/default/rexec)
 	@$(call place_once,644,systemd/udsproxyd.conf,$(SYSCONFDIR)/udsproxyd/udsproxyd.conf)

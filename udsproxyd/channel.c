@@ -380,12 +380,12 @@ void channels_tidy(struct worker *w)
 		next = LIST_NEXT(e, entry);
 		pthread_mutex_lock(&c->lock);
 		there = c->session || atomic_load(&c->ended);
+		c->abandoned = !there && seconds() - e->since >= EXPECTED_SECONDS;
 		pthread_mutex_unlock(&c->lock);
-		if (!there && seconds() - e->since < EXPECTED_SECONDS)
-			continue;
-		if (!there)
+		if (c->abandoned)
 			channel_end(w->daemon->channels, c, w->daemon);
-		no_more_expected(e);
+		if (there || c->abandoned)
+			no_more_expected(e);
 	}
 }
 

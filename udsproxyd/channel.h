@@ -43,6 +43,7 @@ struct channel {
 	bool primed;	      /* see session_adopt() */
 
 	uint64_t moved;	      /* bytes read from fd, where it is a pipe's read end */
+	bool abandoned;	      /* nobody came for it: it is being ended */
 	struct session *session;
 	struct worker *worker; /* session's */
 	struct watch *watch;   /* of a listener: watch.h */

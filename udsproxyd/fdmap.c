@@ -416,7 +416,7 @@ int fdmap_adopt(struct session *s, const struct frame_id *id)
 	if (!c)
 		return -ENOMEM;
 	pthread_mutex_lock(&c->lock);
-	taken = c->ours || c->session || c->kind == WIRE_FD_LISTENER;
+	taken = c->ours || c->session || c->abandoned || c->kind == WIRE_FD_LISTENER;
 	ready = c->fd >= 0;
 	if (!taken) {
 		c->session = s;

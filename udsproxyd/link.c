@@ -61,7 +61,8 @@ static void drop_transports(struct worker *w, void *arg)
 
 	for (struct transport *t = LIST_FIRST(&w->transports); t; t = next) {
 		next = LIST_NEXT(t, entry);
-		if (!t->link && t->greeted &&
+		/* Our own control link is link.c's to break. */
+		if (!(t->link && t->dialled) && t->greeted &&
 		    !memcmp(&t->peer_instance, instance, sizeof(*instance)))
 			transport_broken(t, ECONNRESET, "the peer is gone");
 	}

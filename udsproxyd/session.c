@@ -1013,7 +1013,7 @@ static void answer(struct session *s, int error, const char *reason)
 	if (!error)
 		return;
 	session_end(s);
-	t->session = NULL;
+	transport_release(t);
 }
 
 static enum session_local local_of(uint8_t socktype)

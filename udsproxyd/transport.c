@@ -179,6 +179,9 @@ void transport_release(struct transport *t)
 
 	t->session = NULL;
 	t->pooled = true;
+	/* What comes next may be there already, and makes no event any more. */
+	if (t->fd >= 0 && t->readable)
+		event_active(&t->event, 0, 0);
 	if (!t->dialled || t->fd < 0)
 		return;
 	if (w->n_idle >= POOL_MAX) {
