@@ -45,7 +45,7 @@ it "the last argument missing" says 2 'PEER-PORT is missing' 1 127.0.0.1 12121 1
 it "one argument too many" says 2 "'six' is one argument too many" 1 127.0.0.1 1 127.0.0.2 1 six
 for n in 0 65 -- -1 one 1x '' 99999999999999999999; do
 	[ "$n" != -- ] || continue
-	it "'$n' threads" says 2 'THREADS|invalid option' 1>/dev/null --test-mode "$n" 127.0.0.1 1 127.0.0.2 1
+	it "'$n' threads" says 2 'THREADS|invalid option' --test-mode "$n" 127.0.0.1 1 127.0.0.2 1
 done
 it "thread number 0 is named" says 2 "THREADS '0': a number from 1 to 64" --test-mode 0 127.0.0.1 1 127.0.0.2 1
 for port in 0 65536 70000 x 1x '' 0x10; do
