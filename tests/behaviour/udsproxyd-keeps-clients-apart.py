@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Who a client is, what it may reach, and that no client disturbs the daemon or another client.
+"""Who a client is, what it may reach, and that no client and no half-open peer disturbs the daemon or
+another client.
 
 FULL=1 repeats more often. With arguments only those behaviours run whose names contain one.
 """
@@ -10,6 +11,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -17,8 +19,8 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../lib")
 from proxyends import (CONNECT, MAGIC, VERSION, Cases, Refused, Request, Wire, accept,  # noqa: E402
 		       become, connect, connect_as, cpu_spent, descriptors, ended, expect, listen, memory,
-		       pattern, read_all, readable, receive, receive_fds, refusal, send_fds, settled, works)
-from proxypair import Pair, wait_for  # noqa: E402
+		       pattern, receive, receive_fds, refusal, send_fds, settled, works)
+from proxypair import PORT, Pair, wait_for  # noqa: E402
 from tap import Tap  # noqa: E402
 
 FULL = bool(os.environ.get("FULL"))
@@ -374,6 +376,41 @@ def nonsense(pair, wire):
 	expect(works(wire), True)
 
 
+# ---- peers -------------------------------------------------------------------------------------
+
+
+def half_open(pair, wire):
+	"""peers that connect and say nothing, half a frame, or nonsense are dropped, and disturb nobody"""
+	before = [descriptors(side) for side in pair.sides]
+	talk = """
+import socket, sys, time
+socks = []
+for i in range(60):
+	s = socket.create_connection((sys.argv[2], int(sys.argv[3])), source_address=(sys.argv[1], 0))
+	s.sendall([b"", b"\\0\\0", b"GET / HTTP/1.0\\r\\n\\r\\n", b"\\0\\0\\0\\x20\\1" + bytes(11) + b"UDSP"][i % 4])
+	socks.append(s)
+print("there", flush=True)
+end = time.monotonic() + 20
+for s in socks:
+	s.settimeout(max(end - time.monotonic(), 0.01))
+	while s.recv(4096):
+		pass
+print("dropped", flush=True)
+"""
+	process = pair.d.popen([sys.executable, "-c", talk, pair.d.address, pair.h.address, PORT],
+			       stdout=subprocess.PIPE, text=True)
+	with process.stdout:
+		expect(process.stdout.readline(), "there\n")
+		for _ in range(20):
+			expect(works(wire), True)
+		spent = cpu_spent(pair)
+		expect(process.stdout.readline(), "dropped\n")
+	process.wait()
+	expect(settled(pair, before), before, "descriptors")
+	if spent > 3:
+		raise AssertionError(f"{spent} ticks in a second")
+
+
 # ---- bytes -----------------------------------------------------------------------------------------------
 
 
@@ -486,7 +523,8 @@ def main():
 			for case in leaves, stranger, twice, vanish, nonsense, quiet, bounded, many_at_once:
 				cases.run(case, pair, wire, note=note)
 			if threads == 1:
-				cases.run(late, pair, wire, note=note)
+				for case in late, half_open:
+					cases.run(case, pair, wire, note=note)
 				for case in mapped, rules, links_not_followed, log_lines:
 					cases.run(case, pair, note=note)
 	tap.done()

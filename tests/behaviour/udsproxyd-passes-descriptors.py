@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../lib")
 from proxyends import (Cases, Wire, accept, connect, cpu_spent, descriptors, ended, expect,  # noqa: E402
 		       listen, memory, pattern, queued, read_all, readable, receive, receive_fds,
-		       refusal, send_fds, settled)
+		       send_fds, settled)
 from proxypair import Pair, wait_for  # noqa: E402
 from tap import Tap  # noqa: E402
 
