@@ -32,6 +32,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -441,10 +442,11 @@ static const char *attach_visitor(struct visitor *v, struct buf *payload)
 }
 
 /* A terminal that a process of this program holds the master of, or a negative errno. */
-static int open_tty(const char *path)
+static int open_tty(const char *path, uid_t user)
 {
 	char expected[32];
 	unsigned index;
+	struct stat st;
 	int fd;
 
 	if (sscanf(path, "/dev/pts/%u", &index) != 1)
@@ -455,13 +457,20 @@ static int open_tty(const char *path)
 	if (!proctree_holds_pty(index))
 		return -EACCES;
 	fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	/* The master may be of another devpts: its number alone does not make this its slave. */
+	if (user && (fstat(fd, &st) || st.st_uid != user)) {
+		close(fd);
+		return -EACCES;
+	}
+	return fd;
 }
 
 static void serve_tty(struct visitor *v, struct buf *payload)
 {
 	const char *path = frame_get_text(payload);
-	int tty = path ? open_tty(path) : -EPROTO;
+	int tty = path ? open_tty(path, v->k->admission.identity.uid) : -EPROTO;
 	struct frame_out f;
 
 	frame_start(&f, REQUEST_RESULT);
@@ -711,6 +720,10 @@ static int start(struct keeper *k, char *reason)
 	if (!err) {
 		failed = "arguments";
 		err = expand_args(k);
+	}
+	if (!err) {
+		failed = "the session's directory";
+		err = sessiondir_give(&k->dir);
 	}
 	if (!err) {
 		k->pid = spawn(k, fds, &failed);

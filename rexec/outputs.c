@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -45,6 +46,23 @@ int outputs_init(struct outputs *o, struct loop *l, size_t max)
 	return o->list ? 0 : -ENOMEM;
 }
 
+/* Of our own, so that its flags are not ours; but we are root, and /proc gives root what the client
+ * could not open. So only a pipe that was opened for writing. */
+static int own_end(int fd)
+{
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fstat(fd, &st))
+		return -errno;
+	if ((flags & O_ACCMODE) == O_RDONLY) /* O_PATH, too */
+		return -EBADF;
+	if (S_ISFIFO(st.st_mode))
+		return flow_reopen(fd, O_WRONLY);
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return fd < 0 ? -errno : fd;
+}
+
 int outputs_add(struct outputs *o, int to)
 {
 	struct output *out = &o->list[o->n];
@@ -60,7 +78,7 @@ int outputs_add(struct outputs *o, int to)
 	out->from = pipefd[0];
 	out->program = pipefd[1];
 	/* The passed pipe may be the client's own: its flags are not ours. */
-	out->to = flow_reopen(to, O_WRONLY);
+	out->to = own_end(to);
 	close_keep_errno(to);
 	return out->program;
 }
@@ -104,7 +122,7 @@ void outputs_attach(struct outputs *o, struct fdset *fds, int first)
 		/* The program closed it, and all it wrote there was delivered. */
 		if (out->flow.over)
 			continue;
-		out->to = flow_reopen(to, O_WRONLY);
+		out->to = own_end(to);
 		flow_retarget(&out->flow, MAX(out->to, -1));
 	}
 }

@@ -316,6 +316,7 @@ static int check_list(const struct policy *p, const char *path, uid_t client, ui
 int policy_check(const struct policy *p, const char *program, uid_t client, uid_t target,
 		 char *path, char *reason)
 {
+	char where[PATH_MAX];
 	struct stat st;
 	int ret = locate(program, path, reason);
 
@@ -331,5 +332,15 @@ int policy_check(const struct policy *p, const char *program, uid_t client, uid_
 		snprintf(reason, POLICY_REASON_MAX, "%s: not an executable file", path);
 		return EXIT_REFUSED;
 	}
-	return p->test_mode || trusted(path, reason) ? 0 : EXIT_REFUSED;
+	if (p->test_mode)
+		return 0;
+	if (!trusted(path, reason))
+		return EXIT_REFUSED;
+	/* A link of /proc may lead elsewhere than its text says: what was compared is executed. */
+	if (!place(path, where)) {
+		snprintf(reason, POLICY_REASON_MAX, "%.300s: its directory cannot be found", path);
+		return EXIT_REFUSED;
+	}
+	strcpy(path, where);
+	return trusted(path, reason) ? 0 : EXIT_REFUSED;
 }

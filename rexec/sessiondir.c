@@ -39,13 +39,18 @@ int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const
 		return -errno;
 	memcpy(d->id, id, sizeof(d->id));
 	d->fd = open_dir(parent, id);
-	if (d->fd < 0 || fchmod(d->fd, 0700) || fchown(d->fd, uid, gid)) {
+	if (d->fd < 0 || fchmod(d->fd, 0700)) {
 		int err = d->fd < 0 ? d->fd : -errno;
 
 		sessiondir_remove(d);
 		return err;
 	}
 	return 0;
+}
+
+int sessiondir_give(const struct sessiondir *d)
+{
+	return fchown(d->fd, d->uid, d->gid) ? -errno : 0;
 }
 
 int sessiondir_write(const struct sessiondir *d, const struct request_file *file)

@@ -29,13 +29,16 @@ struct sessiondir {
 	}
 
 /**
- * sessiondir_make() - make the directory for session @id (REQUEST_ID_SIZE bytes), owned by @uid and
+ * sessiondir_make() - make the directory for session @id (REQUEST_ID_SIZE bytes), to be owned by @uid and
  * @gid
  * @parent	RUNTIME/sessions, borrowed for as long as @d is used; @runtime its parent's path
  * Return: 0 or -errno (-EEXIST: there is such a session)
  */
 int sessiondir_make(struct sessiondir *d, int parent, const char *runtime, const char *id,
 		    uid_t uid, gid_t gid);
+/** sessiondir_give() - the directory is the user's from now on: make nothing in it by name after
+ * this, for what stands there may be the user's link; 0 or -errno */
+int sessiondir_give(const struct sessiondir *d);
 /** sessiondir_write() - a file of mode 0600 in it; 0 or -errno */
 int sessiondir_write(const struct sessiondir *d, const struct request_file *file);
 /** sessiondir_listen() - a listening socket @name in it, connectable by its owner; the descriptor

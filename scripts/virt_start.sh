@@ -125,8 +125,9 @@ make_root() {
 make_kernel_filesystems() {
 	mount_at "$ROOT/proc" -t proc -o nosuid,nodev,noexec proc
 	is_mounted "$ROOT/sys" || {
-		step "mount $ROOT/sys" "umount -R $(quoted "$ROOT/sys")" mount --rbind /sys "$ROOT/sys"
-		mount --make-rprivate "$ROOT/sys"
+		# private in the same call: what is shared would be unmounted from /sys, too
+		step "mount $ROOT/sys" "mount --make-rprivate $(quoted "$ROOT/sys") && umount -R $(quoted "$ROOT/sys")" \
+			mount --rbind --make-rprivate /sys "$ROOT/sys"
 	}
 	is_mounted "$ROOT/run" || {
 		mount_at "$ROOT/run" -t tmpfs -o mode=755,nosuid,nodev run

@@ -69,6 +69,8 @@ refuse_while_used() {
 unmount_all() {
 	local point how=()
 	[ "$force" = no ] || how=(--lazy)
+	# A start that was killed may have left it shared with the machine's own.
+	! mountpoint -q "$ROOT/sys" || mount --make-rprivate "$ROOT/sys"
 	while read -r point; do
 		# With ROOT goes the view of what was made in it.
 		[ "$point" != "$ROOT" ] || remove_made

@@ -67,13 +67,23 @@ static void close_file(void *arg)
 void aside_close(int fd)
 {
 	struct statx st;
+	bool harmless;
 
 	if (fd < 0)
 		return;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) ||
-	    !S_ISREG(st.stx_mode) ||
-	    start(&(struct job){ .work = close_file, .arg = (void *)(intptr_t)fd }))
+	/* A stranger's FUSE does not even say what it is (EACCES): it may be a file, and its close
+	 * may take as long as the stranger likes. */
+	harmless = !statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) &&
+		   !S_ISREG(st.stx_mode);
+	if (harmless || start(&(struct job){ .work = close_file, .arg = (void *)(intptr_t)fd }))
 		close_keep_errno(fd);
+}
+
+void aside_close_set(struct fdset *set)
+{
+	for (int i = 0; i < set->n; i++)
+		aside_close(fdset_take(set, i));
+	set->n = 0;
 }
 
 static int open_resolving(int dir, const char *path, int flags, uint64_t resolve)

@@ -10,6 +10,7 @@
 #ifndef ASIDE_H
 #define ASIDE_H
 
+#include "fdpass.h"
 #include "worker.h"
 
 /** aside_run() - call @work(@arg) on another thread, then @done(@w, @arg) on @w's
@@ -18,6 +19,8 @@ int aside_run(struct worker *w, void (*work)(void *arg), void (*done)(struct wor
 	      void *arg);
 /** aside_close() - close @fd (taken), elsewhere when it is a file */
 void aside_close(int fd);
+/** aside_close_set() - the same for all of @set, which is empty then */
+void aside_close_set(struct fdset *set);
 /** aside_open() - open @path with @flags, following links
  * @cached	fail with -EAGAIN rather than wait for the file system
  * Return: a descriptor, the caller's, or a negative errno. */

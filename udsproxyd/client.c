@@ -304,7 +304,7 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
-		fdset_close(&set);
+		aside_close_set(&set);
 		/* It closes this as soon as it is connected: then that is what has to be seen. */
 		if (c->once_fd >= 0 && take_connection(c))
 			return;
@@ -314,7 +314,7 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (c->asked) {
-		fdset_close(&set);
+		aside_close_set(&set);
 		return;
 	}
 	c->asked = true;
@@ -323,5 +323,5 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 		client_refuse(c, -err, "the request is malformed, or of another version");
 	else
 		handle(c, &q, &set);
-	fdset_close(&set);
+	aside_close_set(&set);
 }

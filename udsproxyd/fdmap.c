@@ -532,7 +532,7 @@ struct fdmap_files {
 static void free_files(struct fdmap_files *files)
 {
 	for (unsigned i = files->next; files->ready && i < files->count; i++)
-		close_keep_errno(files->file[i].fd);
+		aside_close(files->file[i].fd);
 	free(files);
 }
 

@@ -141,7 +141,7 @@ int main(int argc, char **argv)
 	if (daemon_load_rules(d, reason, sizeof(reason)))
 		die("%s", reason);
 	if (addr_is_vsock(&d->config.addr))
-		log_warning("a CID names a machine, not a user: whoever is root there is the peer");
+		log_warning("a CID names a machine, not a user: whoever can use vsock there is the peer");
 	else
 		log_warning("test mode: plain TCP on %s, nobody is authenticated", d->config.addr.text);
 	d->transports_fd = listen_for_peer(d);

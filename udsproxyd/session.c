@@ -116,7 +116,7 @@ static void stop_waiting(struct session *s)
 static void forget_arriving(struct session *s)
 {
 	if (s->arriving)
-		fdset_close(s->arriving);
+		aside_close_set(s->arriving);
 	free(s->arriving);
 	s->arriving = NULL;
 }
@@ -260,7 +260,7 @@ static void discard_unread(struct session *s)
 	do {
 		more = fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound),
 				  MSG_DONTWAIT, &set) > 0 || set.n;
-		fdset_close(&set);
+		aside_close_set(&set);
 	} while (more);
 }
 
@@ -518,7 +518,7 @@ static bool read_local(struct session *s)
 	if (n == -EPROTO || n == -EMSGSIZE) {
 		session_abort(s, (int)-n, n == -EPROTO ? "descriptors were lost: too many are open"
 						       : "a message is too large");
-		fdset_close(&set);
+		aside_close_set(&set);
 		return false;
 	}
 	if (n < 0 || (n == 0 && !set.n && (s->local != SESSION_PACKET || sent_its_last(s)))) {
@@ -531,7 +531,7 @@ static bool read_local(struct session *s)
 		forward_bytes(s, data, set.n ? tied : (size_t)n);
 	if (set.n)
 		forward_message(s, data + tied, (size_t)n - tied, &set);
-	fdset_close(&set);
+	aside_close_set(&set);
 	return true;
 }
 

@@ -96,6 +96,10 @@ static void on_connection(evutil_socket_t listening, short what, void *arg)
 	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)what;
+	if (fd < 0 && errno == EINVAL) { /* shut down: nobody will ever come */
+		watch_end(watch);
+		return;
+	}
 	if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED) {
 		log_warning("cannot accept on a passed listening socket: %m; waiting");
 		event_del(&watch->event);

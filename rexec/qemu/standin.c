@@ -38,6 +38,7 @@
 #define ATTACH_FIRST_MS 50
 #define ATTACH_LAST_MS 1000
 #define ATTACH_TIMEOUT_MS 5000
+#define UNSURE_MS 12000 /* in which a keeper may still be about to start QEMU: admit.h */
 #define TICK_MS 200
 #define DELIVER_MS 5000 /* for what QEMU said last, after its end */
 #define CONNECT_MS 1000 /* for libvirt to come to the monitor of a QEMU that failed at once */
@@ -250,6 +251,7 @@ static void on_lost(struct standin *s)
 		log_warning("the link to the HOST is lost; QEMU goes on, and so do the attempts to "
 			    "reach it");
 	loop_io_stop(&s->on_session);
+	s->lost_at = loop_now();
 	s->attach_ms = ATTACH_FIRST_MS;
 	loop_timer_start(&s->loop, &s->attach, s->attach_ms, on_attach, s);
 }
@@ -330,7 +332,7 @@ static void on_attach(void *arg)
 		log_error("QEMU's keeper on the HOST is gone, and QEMU with it: how it ended is "
 			  "not known");
 		end(s, EXIT_OUTCOME_UNKNOWN, false);
-	} else if (ret == -ESRCH) {
+	} else if (ret == -ESRCH && loop_now() - s->lost_at >= UNSURE_MS) {
 		log_error("QEMU was not started: the HOST took the request, and hung up; see "
 			  "udsproxyd's "
 			  "and rexec_server's log");

@@ -34,6 +34,7 @@ struct standin {
 	struct loop_io on_session, on_signal;
 	struct loop_timer attach, tick;
 	unsigned int attach_ms;
+	uint64_t lost_at; /* loop_now() when the link was lost */
 	sigset_t signals; /* that are passed on */
 	sigset_t unsent;  /* that came while the link was lost */
 	int signal_fd;
