@@ -221,6 +221,33 @@ def terminals():
 	os.close(r)
 
 
+def outputs():
+	"""rexec_server is root and opens outputs anew: only what the client itself could have written to."""
+	target = place + "/theirs"
+	with open(target, "wb") as f:
+		f.write(b"untouched")
+	fd = os.open(target, os.O_PATH)
+
+	def untouched(name, sock):
+		check(f"{name}: its program ends", receive_frame(sock)[0], EXITED)
+		send_frame(sock, DONE)
+		with open(target, "rb") as f:
+			check(f"{name}: nothing is written to it", f.read(), b"untouched")
+
+	session = Session(["echo", "written"], flags=KEEP, fds=[(1, OUTPUT, fd)])
+	untouched("an output that was not opened for writing", session.sock)
+	r, w = os.pipe()
+	wait, go = os.pipe()
+	session = Session(["sh", "-c", "read -r line; echo written"], flags=KEEP, fds=[(0, PASS, wait), (1, OUTPUT, w)])
+	session.life.lost()
+	session.sock.close()
+	_life, sock, _, _ = session.attach([fd])
+	os.write(go, b"go\n")
+	untouched("such an output when attaching", sock)
+	for end in (fd, r, w, wait, go):
+		os.close(end)
+
+
 def life_lines():
 	session = Session(["sleep", "60"])
 	session.life.gone()
@@ -304,7 +331,7 @@ def main():
 					   place + "/none"], stderr=log)
 	try:
 		assert wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(run_dir + "/rexec.sock") == 0)
-		for case in files, affinity, terminals, life_lines, keepers:
+		for case in files, affinity, terminals, outputs, life_lines, keepers:
 			try:
 				case()
 			except Exception as error:  # pylint: disable=broad-except
