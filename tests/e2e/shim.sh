@@ -40,7 +40,7 @@ same_as_local() {
 	echo "$there"
 	[ "$here" = "$there" ] && grep -q 'system bus' <<<"$there"
 }
-as_user=(setpriv --reuid 1000 --regid 1000 --clear-groups virsh -r -c "$uri-ro" list)
+as_user=(setpriv --reuid nobody --regid nogroup --clear-groups virsh -r -c "$uri-ro" list)
 it "to the HOST's libvirtd a user is not root" same_as_local "${as_user[@]}"
 capabilities() { virsh capabilities | grep "<machine canonical='pc-i440fx-[0-9.]*' maxCpus='[0-9]*'>pc<"; }
 it "capabilities" capabilities
