@@ -375,16 +375,17 @@ void channels_tidy(struct worker *w)
 
 	for (e = LIST_FIRST(&w->expected); e; e = next) {
 		struct channel *c = e->channel;
-		bool there;
+		bool there, late;
 
 		next = LIST_NEXT(e, entry);
 		pthread_mutex_lock(&c->lock);
 		there = c->session || atomic_load(&c->ended);
-		c->abandoned = !there && seconds() - e->since >= EXPECTED_SECONDS;
+		late = !there && seconds() - e->since >= EXPECTED_SECONDS;
+		c->abandoned |= late; /* once and for all, whatever another worker expects */
 		pthread_mutex_unlock(&c->lock);
-		if (c->abandoned)
+		if (late)
 			channel_end(w->daemon->channels, c, w->daemon);
-		if (there || c->abandoned)
+		if (there || late)
 			no_more_expected(e);
 	}
 }

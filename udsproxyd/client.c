@@ -242,9 +242,7 @@ static void connect_peer(struct client *c, const struct proxyreq *q)
 	}
 	c->socktype = q->socktype;
 	worker_random_id(&o.id);
-	c->session = session_open(c->worker, &o,
-				  o.socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET, c,
-				  NULL, -1);
+	c->session = session_open(c->worker, &o, session_local_of(o.socktype), c, NULL, -1);
 	if (!c->session) {
 		snprintf(reason, sizeof(reason), "the peer's udsproxyd (%s) is not reachable: %s",
 			 d->config.peer.text, strerror(errno));

@@ -227,7 +227,7 @@ static enum session_local local_of(const struct channel *c)
 {
 	if (channel_is_pipe(c))
 		return SESSION_PIPE;
-	return c->socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
+	return session_local_of(c->socktype);
 }
 
 /* A session that carries what goes through @c. Whose bytes they are is settled by the message that

@@ -1016,11 +1016,6 @@ static void answer(struct session *s, int error, const char *reason)
 	transport_release(t);
 }
 
-static enum session_local local_of(uint8_t socktype)
-{
-	return socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
-}
-
 /* The server is connected to, or cannot be, or has to be tried again. */
 static void connected(struct session *s, const struct frame_open *o, struct connector_result *r)
 {
@@ -1031,7 +1026,7 @@ static void connected(struct session *s, const struct frame_open *o, struct conn
 		s->connect_tries++;
 		return;
 	}
-	s->local = local_of(o->socktype);
+	s->local = session_local_of(o->socktype);
 	free(s->open_payload);
 	s->open_payload = NULL;
 	if (r->fd < 0) {

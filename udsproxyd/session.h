@@ -33,6 +33,12 @@ enum session_local {
 	SESSION_PIPE,	/* bytes, one way */
 };
 
+/** session_local_of() - what a local end of this enum wire_socktype is */
+static inline enum session_local session_local_of(uint8_t socktype)
+{
+	return socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
+}
+
 struct session {
 	LIST_ENTRY(session) entry;
 	LIST_ENTRY(session) waiting_entry;

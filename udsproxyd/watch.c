@@ -112,8 +112,7 @@ static void on_connection(evutil_socket_t listening, short what, void *arg)
 		return;
 	}
 	worker_random_id(&o.id);
-	if (!session_open(watch->worker, &o,
-			  c->socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET, NULL, NULL, fd))
+	if (!session_open(watch->worker, &o, session_local_of(c->socktype), NULL, NULL, fd))
 		log_warning("a connection to a passed listening socket is lost: %m");
 }
 
