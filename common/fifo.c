@@ -63,6 +63,14 @@ void fifo_skip(struct fifo *f, size_t n)
 		fifo_clear(f);
 }
 
+void fifo_cut(struct fifo *f, size_t n)
+{
+	if (n >= fifo_len(f))
+		fifo_clear(f);
+	else
+		f->end -= (uint32_t)n;
+}
+
 void fifo_clear(struct fifo *f)
 {
 	free(f->data);

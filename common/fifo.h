@@ -36,6 +36,8 @@ uint8_t *fifo_reserve(struct fifo *f, size_t n);
 void fifo_commit(struct fifo *f, size_t n);
 /** fifo_skip() - drop the first @n bytes; the memory goes with the last one */
 void fifo_skip(struct fifo *f, size_t n);
+/** fifo_cut() - drop the last @n bytes, or all when there are fewer */
+void fifo_cut(struct fifo *f, size_t n);
 /** fifo_clear() - drop all bytes and the memory */
 void fifo_clear(struct fifo *f);
 

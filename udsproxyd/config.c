@@ -32,6 +32,8 @@ static const char usage_text[] =
 	"      --device=PATH       this device may be passed, too\n"
 	"      --map-uid=FROM:TO   the peer's user FROM is user TO here (number, or name for TO)\n"
 	"      --map-gid=FROM:TO   the same for groups\n"
+	"      --hold-time=SECONDS a broken link may last so long before its connections end (60)\n"
+	"      --buffer-limit=MIB  memory for what is under way on all connections (256)\n"
 	"      --config-dir=DIR    lists and udsproxyd.conf (default " SYSCONFDIR "/udsproxyd)\n"
 	"      --runtime-dir=DIR   sockets (default " PROXYREQ_RUNTIME_DIR ")\n"
 	"      --log-level=LEVEL   error, warning, info (default) or debug\n"
@@ -154,9 +156,18 @@ static int parse_bool(bool *v, const char *value, char *error)
 	return -EINVAL;
 }
 
+static int parse_range(uint32_t *v, const char *value, uint32_t min, uint32_t max, char *error)
+{
+	if (parse_number(value, v) && *v >= min && *v <= max)
+		return 0;
+	snprintf(error, ERROR_MAX, "'%.80s' is not a number from %u to %u", value, min, max);
+	return -EINVAL;
+}
+
 /* The one place that knows the keys, of the command line and of the file. */
 static int set(struct config *c, const char *key, const char *value, char *error)
 {
+	uint32_t number;
 	int level;
 
 	if (!strcmp(key, "test-mode"))
@@ -169,6 +180,14 @@ static int set(struct config *c, const char *key, const char *value, char *error
 		return add_map(c->map_uid, &c->n_map_uid, value, lookup_user, error);
 	if (!strcmp(key, "map-gid"))
 		return add_map(c->map_gid, &c->n_map_gid, value, lookup_group, error);
+	if (!strcmp(key, "hold-time"))
+		return parse_range(&c->hold_seconds, value, 0, CONFIG_HOLD_MAX, error);
+	if (!strcmp(key, "buffer-limit")) {
+		if (parse_range(&number, value, 1, CONFIG_BUFFER_MAX, error))
+			return -EINVAL;
+		c->buffer_limit = (size_t)number << 20;
+		return 0;
+	}
 	if (!strcmp(key, "config-dir")) {
 		c->config_dir = value;
 		return 0;
@@ -283,6 +302,8 @@ void config_parse(struct config *c, int argc, char **argv)
 		{ "device", required_argument, NULL, 0 },
 		{ "map-uid", required_argument, NULL, 0 },
 		{ "map-gid", required_argument, NULL, 0 },
+		{ "hold-time", required_argument, NULL, 0 },
+		{ "buffer-limit", required_argument, NULL, 0 },
 		{ "config-dir", required_argument, NULL, 0 },
 		{ "runtime-dir", required_argument, NULL, 0 },
 		{ "log-level", required_argument, NULL, 0 },
@@ -298,6 +319,8 @@ void config_parse(struct config *c, int argc, char **argv)
 		.runtime_dir = PROXYREQ_RUNTIME_DIR,
 		.config_dir = SYSCONFDIR "/udsproxyd",
 		.log_level = LOG_LEVEL_INFO,
+		.hold_seconds = 60,
+		.buffer_limit = (size_t)256 << 20,
 	};
 	/* Twice over: first the directory of the file, then the file, then what overrides it. */
 	for (int pass = 1; pass <= 2; pass++) {

@@ -20,6 +20,8 @@
 #define CONFIG_MAPS_MAX 64
 #define CONFIG_SHARES_MAX 64
 #define CONFIG_DEVICES_MAX 64
+#define CONFIG_HOLD_MAX 86400  /* seconds */
+#define CONFIG_BUFFER_MAX 65536 /* MiB */
 
 /* Ids of the peer's clients (from) are these here (to). */
 struct config_map {
@@ -40,6 +42,8 @@ struct config {
 	const char *runtime_dir;
 	const char *config_dir;
 	enum log_level log_level;
+	unsigned hold_seconds; /* a connection outlives its transport for so long; 0: not at all */
+	size_t buffer_limit;   /* bytes that all connections keep until they are acknowledged */
 	size_t n_map_uid, n_map_gid, n_shares, n_devices;
 	struct config_map map_uid[CONFIG_MAPS_MAX];
 	struct config_map map_gid[CONFIG_MAPS_MAX];

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conn.h"
 
-#include "wire.h"
-
 #define BOTH_SHUT (CONN_SHUT_SENT | CONN_SHUT_RECEIVED)
 #define BOTH_ENDED (CONN_END_SENT | CONN_END_RECEIVED)
 
@@ -69,33 +67,9 @@ unsigned conn_step(struct conn *c, enum conn_event event)
 	return actions | conclude(c);
 }
 
-void conn_sent(struct conn *c, uint64_t n)
+bool conn_complete(const struct conn *c)
 {
-	c->sent += n;
-}
-
-void conn_delivered(struct conn *c, uint64_t n)
-{
-	c->delivered += n;
-}
-
-uint64_t conn_ack(struct conn *c)
-{
-	c->told = c->delivered;
-	return c->told;
-}
-
-bool conn_ack_due(const struct conn *c)
-{
-	return c->delivered - c->told >= WIRE_ACK_EVERY && !has(c, CONN_END_SENT);
-}
-
-bool conn_acked(struct conn *c, uint64_t ack)
-{
-	if (ack > c->sent || ack < c->peer_acked)
-		return false;
-	c->peer_acked = ack;
-	return true;
+	return has(c, CONN_END_SENT);
 }
 
 bool conn_reads(const struct conn *c)

@@ -18,7 +18,6 @@
 #define CONN_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 enum conn_event {
 	CONN_LOCAL_EOF,	 /* U will give no more bytes */
@@ -51,25 +50,14 @@ enum conn_flag {
 
 struct conn {
 	unsigned flags;
-	uint64_t sent;	    /* counted bytes sent since OPEN */
-	uint64_t peer_acked; /* of those, delivered by the peer */
-	uint64_t delivered; /* counted bytes of the peer's delivered here */
-	uint64_t told;	    /* of those, acknowledged */
 };
 
 /** conn_init() - a fresh connection */
 void conn_init(struct conn *c);
 /** conn_step() - one event; Return: enum conn_action bits */
 unsigned conn_step(struct conn *c, enum conn_event event);
-/** conn_sent(), conn_delivered() - count @n bytes of counted frames */
-void conn_sent(struct conn *c, uint64_t n);
-void conn_delivered(struct conn *c, uint64_t n);
-/** conn_ack() - the value for the next frame's ack, which is told with it */
-uint64_t conn_ack(struct conn *c);
-/** conn_ack_due() - was so much delivered since the last ack that one should go by itself? */
-bool conn_ack_due(const struct conn *c);
-/** conn_acked() - the peer's ack; false when it acknowledges what was never sent, or goes back */
-bool conn_acked(struct conn *c, uint64_t ack);
+/** conn_complete() - has everything been decided, so that only ENDs are to be exchanged? */
+bool conn_complete(const struct conn *c);
 /** conn_reads(), conn_writes() - is U still to be read? may it still be written? */
 bool conn_reads(const struct conn *c);
 bool conn_writes(const struct conn *c);

@@ -354,7 +354,7 @@ static int describe_one(struct session *s, struct fdset *set, int i, struct chan
 
 int fdmap_describe(struct session *s, struct fdset *set, struct fdmap_text *text, char *reason)
 {
-	size_t size = WIRE_PAYLOAD_MAX - WORKER_READ_MAX - sizeof(text->length);
+	size_t size = WIRE_PAYLOAD_MAX - STREAM_READ_MAX - sizeof(text->length);
 	struct channel_key keys[FDSET_MAX];
 	struct buf b;
 	int err = 0;

@@ -190,3 +190,35 @@ int frame_get_opened(struct frame_opened *o, const void *data, size_t size)
 	o->reason = buf_get_str(&b, &o->reason_len);
 	return buf_done(&b) && o->reason_len <= WIRE_REASON_MAX ? 0 : -EPROTO;
 }
+
+void frame_put_resume(struct buf *b, const struct frame_resume *r)
+{
+	frame_put_id(b, &r->id);
+	buf_put_u64(b, r->received);
+}
+
+int frame_get_resume(struct frame_resume *r, const void *data, size_t size)
+{
+	struct buf b;
+
+	buf_init_const(&b, data, size);
+	frame_get_id(&b, &r->id);
+	r->received = buf_get_u64(&b);
+	return buf_done(&b) ? 0 : -EPROTO;
+}
+
+void frame_put_resumed(struct buf *b, const struct frame_resumed *r)
+{
+	buf_put_u16(b, r->error);
+	buf_put_u64(b, r->received);
+}
+
+int frame_get_resumed(struct frame_resumed *r, const void *data, size_t size)
+{
+	struct buf b;
+
+	buf_init_const(&b, data, size);
+	r->error = buf_get_u16(&b);
+	r->received = buf_get_u64(&b);
+	return buf_done(&b) ? 0 : -EPROTO;
+}

@@ -57,6 +57,16 @@ struct frame_opened {
 	const char *reason;
 };
 
+struct frame_resume {
+	struct frame_id id;
+	uint64_t received;
+};
+
+struct frame_resumed {
+	uint16_t error; /* canonical errno */
+	uint64_t received;
+};
+
 /** frame_put_header() - write @h at @to, WIRE_HEADER bytes */
 void frame_put_header(void *to, const struct frame_header *h);
 /** frame_get_header() - read one; Return: 0, or -EPROTO for an unknown type, flags or a length
@@ -75,5 +85,9 @@ void frame_put_open(struct buf *b, const struct frame_open *o);
 int frame_get_open(struct frame_open *o, const void *data, size_t size);
 void frame_put_opened(struct buf *b, const struct frame_opened *o); /* ABORT's payload too */
 int frame_get_opened(struct frame_opened *o, const void *data, size_t size);
+void frame_put_resume(struct buf *b, const struct frame_resume *r);
+int frame_get_resume(struct frame_resume *r, const void *data, size_t size);
+void frame_put_resumed(struct buf *b, const struct frame_resumed *r);
+int frame_get_resumed(struct frame_resumed *r, const void *data, size_t size);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "channel.h"
 #include "session.h"
@@ -10,6 +11,8 @@
 
 #define REDIAL_FIRST_MS 100
 #define REDIAL_MAX_MS 2000
+#define GREETING_SECONDS 3 /* for an attempt to get anywhere */
+#define GONE_MS 300	   /* nobody listens there for so long: the peer's udsproxyd has ended */
 
 struct link {
 	struct worker *worker;
@@ -17,6 +20,7 @@ struct link {
 	struct event timer;	     /* the next attempt, or the next look at the silence */
 	unsigned redial_ms;
 	unsigned silent; /* seconds since the peer said something */
+	int64_t refused; /* since when (ms) nobody listens there, 0 */
 	bool known;	 /* instance is the peer's latest */
 	bool complained; /* about the peer that is not there, once */
 	struct frame_id instance;
@@ -27,6 +31,81 @@ static void arm(struct link *link, unsigned ms)
 	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
 
 	event_add(&link->timer, &tv);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- what is told to all workers --------------------------------------------------------- */
+
+static void tell_workers(struct daemon *d, void (*fn)(struct worker *, void *),
+			 const struct frame_id *instance)
+{
+	for (int i = 0; i < d->config.threads; i++) {
+		struct frame_id *copy = malloc(sizeof(*copy));
+
+		if (!copy)
+			return;
+		*copy = *instance;
+		if (worker_post(&d->workers[i], fn, copy))
+			free(copy);
+	}
+}
+
+/* A worker lets go of its transports to the peer's run @arg: the sessions on them are held. */
+static void drop_transports(struct worker *w, void *arg)
+{
+	struct frame_id *instance = arg;
+	struct transport *next;
+
+	for (struct transport *t = LIST_FIRST(&w->transports); t; t = next) {
+		next = LIST_NEXT(t, entry);
+		/* Our own control link is link.c's to break. */
+		if (!(t->link && t->dialled) && t->greeted &&
+		    !memcmp(&t->peer_instance, instance, sizeof(*instance)))
+			transport_broken(t, ECONNRESET, "the peer is gone");
+	}
+	free(instance);
+}
+
+/* That run is over: so is whatever it carried. */
+static void drop_all(struct worker *w, void *arg)
+{
+	const struct frame_id instance = *(struct frame_id *)arg;
+
+	drop_transports(w, arg);
+	sessions_peer_gone(w, &instance);
+}
+
+/* There is none at all. */
+static void drop_held(struct worker *w, void *arg)
+{
+	free(arg);
+	sessions_peer_gone(w, NULL);
+}
+
+static void redial(struct worker *w, void *arg)
+{
+	free(arg);
+	sessions_redial(w);
+}
+
+/* ---- dialling ------------------------------------------------------------------------------ */
+
+/* Nobody listens there, and again nobody: it has ended. (vsock says ECONNRESET.) */
+static void note_refusal(struct link *link, int error, bool greeted)
+{
+	if (greeted || (error != ECONNREFUSED && error != ECONNRESET))
+		link->refused = 0;
+	else if (!link->refused)
+		link->refused = now_ms();
+	else if (now_ms() - link->refused >= GONE_MS)
+		tell_workers(link->worker->daemon, drop_held, &link->instance);
 }
 
 static void unreachable(struct link *link, int error, const char *why)
@@ -53,38 +132,6 @@ static void dial(struct link *link)
 		unreachable(link, errno, errno == ENODEV ? "no machine has this CID" : "cannot dial");
 }
 
-/* A worker lets go of what went to the peer's run @arg, which is over. */
-static void drop_transports(struct worker *w, void *arg)
-{
-	struct frame_id *instance = arg;
-	struct transport *next;
-
-	for (struct transport *t = LIST_FIRST(&w->transports); t; t = next) {
-		next = LIST_NEXT(t, entry);
-		/* Our own control link is link.c's to break. */
-		if (!(t->link && t->dialled) && t->greeted &&
-		    !memcmp(&t->peer_instance, instance, sizeof(*instance)))
-			transport_broken(t, ECONNRESET, "the peer is gone");
-	}
-	free(instance);
-}
-
-/* The run of the peer that we know is over, or out of reach: so are all that it carried. */
-static void peer_lost(struct link *link)
-{
-	struct daemon *d = link->worker->daemon;
-
-	for (int i = 0; i < d->config.threads; i++) {
-		struct frame_id *instance = malloc(sizeof(*instance));
-
-		if (!instance)
-			return;
-		*instance = link->instance;
-		if (worker_post(&d->workers[i], drop_transports, instance))
-			free(instance);
-	}
-}
-
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct link *link = arg;
@@ -98,11 +145,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	link->silent++;
 	arm(link, 1000);
 	if (link->silent >= WIRE_DEAD_SECONDS) {
-		if (link->known)
-			peer_lost(link);
+		tell_workers(link->worker->daemon, drop_transports, &link->instance);
 		transport_broken(link->transport, ETIMEDOUT, "the peer is silent");
+	} else if (link->silent >= GREETING_SECONDS && !link->transport->greeted) {
+		transport_broken(link->transport, ETIMEDOUT, "no greeting came");
 	} else if (link->silent >= WIRE_PING_SECONDS && link->transport->greeted) {
-		transport_send(link->transport, WIRE_PING, 0, NULL, 0);
+		transport_send(link->transport, WIRE_PING, NULL, 0);
 		transport_flush(link->transport);
 	}
 }
@@ -140,15 +188,17 @@ void link_greeted(struct link *link, struct transport *t)
 
 	if (link->known && memcmp(&link->instance, &t->peer_instance, sizeof(link->instance))) {
 		log_info("the peer's udsproxyd was restarted");
-		peer_lost(link);
+		tell_workers(d, drop_all, &link->instance);
 	}
 	link->known = true;
+	link->refused = 0;
 	link->complained = false;
 	link->silent = 0;
 	link->redial_ms = REDIAL_FIRST_MS;
 	link->instance = t->peer_instance;
 	atomic_store(&d->peer_alive, true);
 	log_info("the peer %s is up", d->config.peer.text);
+	tell_workers(d, redial, &link->instance);
 }
 
 int link_frame(struct link *link, struct transport *t, const struct frame_header *h,
@@ -161,7 +211,7 @@ int link_frame(struct link *link, struct transport *t, const struct frame_header
 		link->silent = 0;
 	switch (h->type) {
 	case WIRE_PING:
-		transport_send(t, WIRE_PONG, 0, NULL, 0);
+		transport_send(t, WIRE_PONG, NULL, 0);
 		return 0;
 	case WIRE_PONG:
 		return 0;
@@ -178,19 +228,36 @@ int link_frame(struct link *link, struct transport *t, const struct frame_header
 
 void link_transport_broken(struct link *link, struct transport *t, int error, const char *why)
 {
-	if (t->dialled)
-		unreachable(link, error, why);
+	if (!t->dialled)
+		return;
+	note_refusal(link, error, t->greeted);
+	unreachable(link, error, why);
+}
+
+static void hurry(struct worker *w, void *arg)
+{
+	struct link *link = w->daemon->link;
+
+	(void)arg;
+	if (!link || link->transport)
+		return;
+	link->redial_ms = REDIAL_FIRST_MS;
+	dial(link);
+}
+
+void link_hurry(struct daemon *d)
+{
+	worker_post(&d->workers[0], hurry, NULL);
 }
 
 static void send_gone(struct worker *w, void *arg)
 {
 	struct frame_id *id = arg;
 	struct transport *t = w->daemon->link->transport;
-	struct iovec iov = { .iov_base = id->bytes, .iov_len = sizeof(id->bytes) };
 
 	/* Without a link the peer learns it when it next tries the twin. */
 	if (t && t->greeted) {
-		transport_send(t, WIRE_GONE, 0, &iov, 1);
+		transport_send(t, WIRE_GONE, id->bytes, sizeof(id->bytes));
 		transport_flush(t);
 	}
 	free(id);

@@ -18,6 +18,8 @@ struct link;
 struct link *link_new(struct worker *w);
 /** link_free() - stop it */
 void link_free(struct link *link);
+/** link_hurry() - a transport is broken: is the peer there? From any thread */
+void link_hurry(struct daemon *d);
 /** link_send_gone() - tell the peer that nobody listens on twin @id any more; from any thread */
 void link_send_gone(struct daemon *d, const struct frame_id *id);
 

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "accepted.h"
 #include "acceptor.h"
 #include "aside.h"
 #include "channel.h"
@@ -149,6 +150,8 @@ int main(int argc, char **argv)
 	control_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_CONTROL, 0600);
 
 	d->channels = channels_new();
+	d->accepted = accepted_new();
+	d->budget.limit = d->config.buffer_limit;
 	workers_init(d);
 	acceptors = calloc((size_t)d->config.threads, sizeof(*acceptors));
 	if (!acceptors)
@@ -192,6 +195,7 @@ int main(int argc, char **argv)
 	}
 	workers_free(d);
 	channels_free(d->channels);
+	accepted_free(d->accepted);
 	daemon_free_rules(d);
 	close(d->transports_fd);
 	close(d->requests_fd);

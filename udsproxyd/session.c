@@ -4,11 +4,14 @@
  *
  * The local descriptor is registered once, edge-triggered; `readable` and `writable` remember
  * what its events said until a call says EAGAIN. session_pump() takes turns: frames from the
- * transport to the local end (transport_receive() calls session_frame() and session_data()),
- * bytes from the local end to the transport (read_local()), and what is queued to the kernel.
- * Nothing is read from the local end while the transport's queue holds anything, and no frame is
- * taken from the transport that the local end has no room for: so both directions are bounded
- * by what the kernel buffers, and neither can block the other.
+ * transport to the local end (transport_receive() calls session_frame(), session_data() and
+ * session_splice()), bytes from the local end to the transport (read_local()), and what is queued
+ * to the kernel. Nothing is read from the local end while the kernel has not taken all that was,
+ * or as long as the peer has too much to acknowledge; no frame is taken from the transport that the
+ * local end has no room for: so both directions are bounded, and neither can block the other.
+ *
+ * What is read lies in `out` until it is acknowledged (stream.h). When the transport breaks, the session
+ * is held (hold.h) and goes on over the next where the peer says that it stopped.
  *
  * What ends and how is decided by conn.c; apply() carries its actions out.
  */
@@ -20,12 +23,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "accepted.h"
 #include "aside.h"
 #include "canon.h"
 #include "channel.h"
 #include "client.h"
 #include "connector.h"
 #include "fdmap.h"
+#include "hold.h"
+#include "splice.h"
 #include "util.h"
 
 #define PUMP_TURNS 8		 /* before others have theirs */
@@ -37,6 +43,8 @@
 #define CONNECT_LAST_MS 64	 /* doubled up to this */
 #define CONNECT_TRIES 128	 /* some 8 s */
 #define TWIN_TRIES 32		 /* some 2 s */
+#define READ_SMALL 4032		 /* where no more is expected; with a frame's and a chunk's heads some 4 KiB */
+#define ACK_MS 500		 /* an ack may wait for company so long */
 
 static void on_local_event(evutil_socket_t fd, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
@@ -80,6 +88,8 @@ static struct session *session_new(struct worker *w, struct transport *t, const 
 	s->fd = -1;
 	s->grave.free = session_free;
 	s->transport = t;
+	s->dialled = t->dialled;
+	stream_out_init(&s->out, &w->pool);
 	t->session = s;
 	event_assign(&s->timer, w->base, -1, 0, on_timer, s);
 	LIST_INSERT_HEAD(&w->sessions, s, entry);
@@ -121,6 +131,27 @@ static void forget_arriving(struct session *s)
 	s->arriving = NULL;
 }
 
+/* Acks go with other frames, or after a while by themselves. */
+static void owe_ack(struct session *s)
+{
+	static const struct timeval soon = { .tv_usec = ACK_MS * 1000 };
+	struct worker *w = s->worker;
+
+	if (s->owing)
+		return;
+	if (LIST_EMPTY(&w->owing))
+		event_add(&w->owing_event, &soon);
+	LIST_INSERT_HEAD(&w->owing, s, owing_entry);
+	s->owing = true;
+}
+
+static void stop_owing(struct session *s)
+{
+	if (s->owing)
+		LIST_REMOVE(s, owing_entry);
+	s->owing = false;
+}
+
 /* Its session was begun by a message of this worker's, and has no answer yet. */
 static bool is_opening(const struct channel *c)
 {
@@ -139,6 +170,13 @@ static void session_end(struct session *s)
 	close_local(s);
 	event_del(&s->timer);
 	stop_waiting(s);
+	stop_owing(s);
+	hold_forget(s);
+	if (!s->dialled)
+		accepted_remove(s->worker->daemon->accepted, s);
+	if (s->splice)
+		splice_put(s->worker, s->splice);
+	stream_out_free(&s->out);
 	forget_arriving(s);
 	fdmap_forget_files(s);
 	forget_connecting(s);
@@ -176,39 +214,65 @@ static void release_transport(struct session *s)
 	transport_release(t);
 }
 
-static void send_frame(struct session *s, uint8_t type)
+static void send_counted(struct session *s, uint8_t type, uint16_t count, const struct iovec *iov, int n)
 {
-	transport_send(s->transport, type, s->seen, NULL, 0);
+	if (stream_add(&s->out, type, count, stream_ack(&s->in), iov, n))
+		session_abort(s, ENOMEM, "out of memory");
 }
 
-static void send_verdict(struct transport *t, uint8_t type, int error, const char *reason)
+/* END goes when all that counts has gone, and again on a transport that comes after. */
+static bool send_end(struct session *s)
+{
+	if (!conn_complete(&s->conn) || s->end_sent || !s->transport || s->resuming ||
+	    s->out.sent != s->out.end)
+		return false;
+	transport_send(s->transport, WIRE_END, NULL, 0);
+	s->end_sent = true;
+	return true;
+}
+
+static bool flush(struct session *s)
+{
+	bool any = transport_flush(s->transport);
+
+	return send_end(s) ? transport_flush(s->transport) || any : any;
+}
+
+static void send_opened(struct transport *t, int error, const char *reason)
 {
 	uint8_t payload[WIRE_REASON_MAX + 8];
 	struct frame_opened o = {
 		.error = canon_errno(error), .reason = reason, .reason_len = strlen(reason)
 	};
-	struct iovec iov = { .iov_base = payload };
 	struct buf b;
 
 	buf_init(&b, payload, sizeof(payload));
 	frame_put_opened(&b, &o);
-	iov.iov_len = b.pos;
-	transport_send(t, type, 0, &iov, 1);
+	transport_send(t, WIRE_OPENED, payload, b.pos);
 	transport_flush(t);
+}
+
+static void send_resumed(struct transport *t, int error, uint64_t received)
+{
+	uint8_t payload[16];
+	struct frame_resumed r = { .error = canon_errno(error), .received = received };
+	struct buf b;
+
+	buf_init(&b, payload, sizeof(payload));
+	frame_put_resumed(&b, &r);
+	transport_send(t, WIRE_RESUMED, payload, b.pos);
 }
 
 void session_abort(struct session *s, int error, const char *why)
 {
-	struct transport *t = s->transport;
-
 	if (s->state == SESSION_ENDED)
 		return;
 	if (s->client)
 		client_refuse(s->client, error, why);
 	s->client = NULL;
-	send_verdict(t, WIRE_ABORT, error, why);
+	if (s->transport)
+		transport_abort(s->transport, error, why);
 	session_end(s);
-	transport_close(t);
 }
 
 /* ---- the local end -------------------------------------------------------------------- */
@@ -298,15 +362,21 @@ static void apply(struct session *s, unsigned actions)
 	if (actions & CONN_STOP_LOCAL && s->fd >= 0 && s->local != SESSION_PIPE)
 		shutdown(s->fd, SHUT_RD);
 	if (actions & CONN_SEND_SHUT)
-		send_frame(s, WIRE_SHUT);
+		send_counted(s, WIRE_SHUT, s->seen, NULL, 0);
 	if (actions & CONN_SEND_STOP)
-		send_frame(s, WIRE_STOP);
+		send_counted(s, WIRE_STOP, s->seen, NULL, 0);
+	if (s->state == SESSION_ENDED)
+		return;
 	if (actions & CONN_CLOSE_LOCAL) {
 		discard_unread(s);
 		close_local(s);
 	}
 	if (actions & CONN_SEND_END)
-		send_frame(s, WIRE_END);
+		send_end(s);
+	if (actions & CONN_IDLE && !s->end_sent && !send_end(s)) {
+		transport_broken(t, EPROTO, "the peer ended what we have not");
+		return;
+	}
 	if (actions & CONN_IDLE) {
 		release_transport(s);
 		session_end(s);
@@ -383,18 +453,18 @@ static void send_order(struct session *s)
 		}
 		if (count && (buf_left(&b) < WIRE_ID_SIZE + 8 || !*link)) {
 			iov.iov_len = b.pos;
-			transport_send(s->transport, WIRE_ORDER, count, &iov, 1);
+			send_counted(s, WIRE_ORDER, count, &iov, 1);
 			buf_init(&b, payload, sizeof(payload));
 			count = 0;
 		}
 	}
 }
 
-static void forward_bytes(struct session *s, const uint8_t *data, size_t len)
+static void forward_bytes(struct session *s, uint8_t *data, size_t len)
 {
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
+	struct iovec iov = { .iov_base = data, .iov_len = len };
 
-	transport_send(s->transport, WIRE_DATA, 0, &iov, 1);
+	send_counted(s, WIRE_DATA, 0, &iov, 1);
 }
 
 static void forward_message(struct session *s, uint8_t *data, size_t len, struct fdset *set)
@@ -412,21 +482,19 @@ static void forward_message(struct session *s, uint8_t *data, size_t len, struct
 	}
 	iov[0] = (struct iovec){ .iov_base = text.length, .iov_len = sizeof(text.length) };
 	iov[1] = (struct iovec){ .iov_base = text.bytes, .iov_len = text.size };
-	transport_send(s->transport, WIRE_MSG, count, iov, 3);
+	send_counted(s, WIRE_MSG, count, iov, 3);
 	free(text.bytes);
 }
 
 /* Read, but leave the last byte where it is: the next one at the head that is done with. (Descriptors
  * that came with it cannot be left: then there is none until more comes.) */
-static ssize_t read_sticky(struct session *s, struct fdset *set, size_t *tied)
+static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
 {
-	uint8_t *data = s->worker->outbound;
 	int queued = 0;
 	ssize_t n = 0;
 
 	if (!ioctl(s->fd, FIONREAD, &queued) && queued > 1) {
-		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, sizeof(s->worker->outbound)) - 1, set,
-				 tied);
+		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, len) - 1, set, tied);
 		if (n <= 0 || set->n)
 			return n;
 	}
@@ -437,23 +505,22 @@ static ssize_t read_sticky(struct session *s, struct fdset *set, size_t *tied)
 }
 
 /* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
-static ssize_t read_bytes(struct session *s, struct fdset *set, size_t *tied)
+static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
 {
-	struct worker *w = s->worker;
 	ssize_t n;
 
 	set->n = 0;
 	*tied = 0;
 	switch (s->local) {
 	case SESSION_PIPE:
-		return channel_read(s->channel, w->outbound, sizeof(w->outbound));
+		return channel_read(s->channel, data, len);
 	case SESSION_STREAM:
 		if (s->sticky)
-			return read_sticky(s, set, tied);
-		return fd_recv_tied(s->fd, w->outbound, sizeof(w->outbound), set, tied);
+			return read_sticky(s, data, len, set, tied);
+		return fd_recv_tied(s->fd, data, len, set, tied);
 	case SESSION_PACKET:
-		n = fd_recvmsg(s->fd, w->outbound, sizeof(w->outbound), MSG_DONTWAIT | MSG_TRUNC, set);
-		return n > (ssize_t)sizeof(w->outbound) ? -EMSGSIZE : n;
+		n = fd_recvmsg(s->fd, data, len, MSG_DONTWAIT | MSG_TRUNC, set);
+		return n > (ssize_t)len ? -EMSGSIZE : n;
 	}
 	return -EINVAL;
 }
@@ -482,12 +549,47 @@ static bool is_sink(const struct session *s)
 	return conn_writes(&s->conn) && (s->local != SESSION_PIPE || !channel_reads(s->channel));
 }
 
+/* Where to read to: to where it is kept, when nothing has to be framed before it. */
+static uint8_t *reading_room(struct session *s, size_t *len)
+{
+	struct worker *w = s->worker;
+	size_t room = stream_room(&s->out);
+
+	if (!room)
+		return NULL;
+	if (s->local == SESSION_PACKET || s->passed) {
+		*len = s->local == SESSION_PACKET ? sizeof(w->outbound) : MIN(room, sizeof(w->outbound));
+		return w->outbound;
+	}
+	return stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : READ_SMALL), len);
+}
+
+/* @n bytes at @data, the first @tied of them without descriptors where there are any. */
+static void forward(struct session *s, uint8_t *data, size_t n, struct fdset *set, size_t tied)
+{
+	uint8_t *passing = s->worker->outbound;
+	size_t plain = set->n ? tied : n;
+
+	if (s->passed)
+		send_order(s);
+	if (set->n && data != passing)
+		memcpy(passing, data + tied, n - tied); /* before something else is framed there */
+	if (plain || !set->n) {
+		if (data == passing)
+			forward_bytes(s, data, plain);
+		else
+			stream_commit(&s->out, WIRE_DATA, stream_ack(&s->in), plain);
+	}
+	if (set->n && s->state != SESSION_ENDED)
+		forward_message(s, data == passing ? data + tied : passing, n - tied, set);
+}
+
 /* One read; true when it got anywhere. */
 static bool read_local(struct session *s)
 {
-	uint8_t *data = s->worker->outbound;
 	struct fdset set;
-	size_t tied;
+	uint8_t *data;
+	size_t tied, len;
 	ssize_t n;
 
 	if (s->state != SESSION_RUNNING || s->fd < 0)
@@ -502,7 +604,10 @@ static bool read_local(struct session *s)
 			reader_gone(s);
 		return false;
 	}
-	if (transport_congested(s->transport))
+	if (s->resuming || s->out.sent != s->out.end)
+		return false;
+	data = reading_room(s, &len);
+	if (!data)
 		return false;
 	if (s->primed) {
 		s->readable = primed_is_readable(s);
@@ -510,7 +615,7 @@ static bool read_local(struct session *s)
 			return false;
 		take_primed(s);
 	}
-	n = read_bytes(s, &set, &tied);
+	n = read_bytes(s, data, len, &set, &tied);
 	if (n == -EAGAIN) {
 		s->readable = false;
 		return false;
@@ -525,35 +630,46 @@ static bool read_local(struct session *s)
 		end_of_file(s);
 		return true;
 	}
-	if (s->passed)
-		send_order(s);
-	if (tied || !set.n)
-		forward_bytes(s, data, set.n ? tied : (size_t)n);
-	if (set.n)
-		forward_message(s, data + tied, (size_t)n - tied, &set);
+	s->large = (size_t)n == len || (s->large && n > READ_SMALL);
+	forward(s, data, (size_t)n, &set, tied);
 	aside_close_set(&set);
 	return true;
 }
 
 /* ---- from the transport ---------------------------------------------------------------- */
 
-uint64_t session_count_sent(struct session *s, uint8_t type, size_t size)
-{
-	if (frame_counted(type))
-		conn_sent(&s->conn, size);
-	return conn_ack(&s->conn);
-}
-
 bool session_passes_on(const struct session *s, uint8_t type)
 {
 	return type == WIRE_DATA && s->local != SESSION_PACKET && s->state == SESSION_RUNNING;
 }
 
-ssize_t session_data_begins(struct session *s, const struct frame_header *h)
+struct stream_out *session_may_send(struct session *s)
 {
-	if (!conn_acked(&s->conn, h->ack) || s->conn.flags & CONN_SHUT_RECEIVED)
+	return s->resuming ? NULL : &s->out;
+}
+
+bool session_walks(const struct session *s)
+{
+	return !s->resuming;
+}
+
+bool session_needs_ack(const struct session *s)
+{
+	return s->state == SESSION_RUNNING && is_source(s) && !stream_room(&s->out);
+}
+
+/* @n bytes of the peer's stream are done with. */
+static void delivered(struct session *s, size_t n)
+{
+	s->in.delivered += n;
+	owe_ack(s);
+}
+
+ssize_t session_data_begins(struct session *s)
+{
+	if (s->conn.flags & CONN_SHUT_RECEIVED)
 		return -EPROTO;
-	conn_delivered(&s->conn, WIRE_HEADER);
+	delivered(s, WIRE_HEADER);
 	return WIRE_HEADER;
 }
 
@@ -604,8 +720,87 @@ ssize_t session_data(struct session *s, const void *data, size_t len)
 
 	if (n < 0)
 		return 0;
-	conn_delivered(&s->conn, (uint64_t)n);
+	delivered(s, (size_t)n);
 	return n;
+}
+
+/* @n bytes went to the local end, or nowhere for want of a reader. */
+static void passed_on(struct session *s, size_t n)
+{
+	delivered(s, n);
+	if (s->channel)
+		channel_delivered(s->channel, n, s->worker->daemon);
+}
+
+bool session_can_splice(struct session *s)
+{
+	if (s->state != SESSION_RUNNING || s->fd < 0 || s->explicit || s->arriving || !is_sink(s) ||
+	    s->local == SESSION_PACKET)
+		return false;
+	if (!s->splice && s->local == SESSION_STREAM)
+		s->splice = splice_get(s->worker);
+	return s->splice || s->local == SESSION_PIPE;
+}
+
+/* Into a pipe, which is a splice's end itself. */
+static ssize_t splice_to_pipe(struct session *s, int from, size_t len)
+{
+	ssize_t n = splice_through(from, s->fd, len);
+
+	if (n > 0) {
+		stream_walked(&s->in, (size_t)n);
+		passed_on(s, (size_t)n);
+	} else if (n == -EAGAIN && !has_event(s, POLLOUT)) {
+		s->writable = false;
+		return -EBUSY;
+	} else if (n == -EPIPE) {
+		reader_gone(s);
+		return -EBUSY;
+	}
+	return n;
+}
+
+ssize_t session_splice(struct session *s, int from, size_t len)
+{
+	ssize_t n;
+
+	notice_pass(s);
+	if (!s->writable)
+		return -EBUSY;
+	if (s->local == SESSION_PIPE)
+		return splice_to_pipe(s, from, len);
+	n = splice_fill(s->splice, from, len);
+	if (n > 0) {
+		stream_walked(&s->in, (size_t)n);
+		session_drain(s);
+	}
+	return n;
+}
+
+bool session_drain(struct session *s)
+{
+	struct splice *p = s->splice;
+	ssize_t n = 0;
+
+	if (!p)
+		return true;
+	while (p->filled && s->writable && n >= 0) {
+		n = splice_drain(p, s->fd);
+		if (n == -EAGAIN)
+			s->writable = false;
+		else if (n > 0)
+			passed_on(s, (size_t)n);
+	}
+	if (p->filled && (n >= 0 || n == -EAGAIN))
+		return false;
+	if (p->filled) {
+		log_debug("the local end takes no more: %s", strerror((int)-n));
+		passed_on(s, p->filled);
+		reader_gone(s);
+	}
+	splice_put(s->worker, p);
+	s->splice = NULL;
+	return true;
 }
 
 /* A twin that refuses is gone, should the peer's word of it have been lost. */
@@ -630,10 +825,13 @@ static ssize_t frame_opened(struct session *s, const struct frame_header *h, con
 	if (s->state != SESSION_OPENING || frame_get_opened(&o, payload, h->length))
 		return -EPROTO;
 	event_del(&s->timer);
+	hold_forget(s);
 	if (o.error)
 		note_refusal(s, local_errno(o.error));
 	free(s->open_payload);
 	s->open_payload = NULL;
+	if (!o.error)
+		owe_ack(s); /* which tells the peer that OPENED has come */
 	if (!o.error && !client) {
 		attach(s, s->fd);
 		return (ssize_t)(WIRE_HEADER + h->length);
@@ -712,7 +910,7 @@ static ssize_t frame_msg(struct session *s, const struct frame_header *h, const 
 	if (n < 0)
 		return 0;
 	n += (ssize_t)(WIRE_HEADER + b.pos);
-	conn_delivered(&s->conn, (uint64_t)n);
+	delivered(s, (size_t)n);
 	return n;
 }
 
@@ -720,7 +918,7 @@ static ssize_t frame_packet(struct session *s, const struct frame_header *h, con
 {
 	if (deliver(s, payload, h->length) < 0)
 		return 0;
-	conn_delivered(&s->conn, WIRE_HEADER + h->length);
+	delivered(s, WIRE_HEADER + h->length);
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
@@ -760,7 +958,7 @@ static ssize_t frame_order(struct session *s, const struct frame_header *h, cons
 		return 0;
 	}
 	stop_waiting(s);
-	conn_delivered(&s->conn, WIRE_HEADER + h->length);
+	delivered(s, WIRE_HEADER + h->length);
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
@@ -788,12 +986,33 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	return true;
 }
 
+static ssize_t frame_resumed(struct session *s, const struct frame_header *h, const uint8_t *payload)
+{
+	struct frame_resumed r;
+
+	if (frame_get_resumed(&r, payload, h->length) ||
+	    (!r.error && !stream_rewind(&s->out, r.received)))
+		return -EPROTO;
+	if (!r.error) {
+		log_debug("a connection goes on");
+		hold_end(s);
+		return (ssize_t)(WIRE_HEADER + h->length);
+	}
+	release_transport(s);
+	/* A peer that has forgotten it had our END, and before that all the rest. */
+	if (conn_complete(&s->conn))
+		session_end(s);
+	else
+		session_lost(s, ECONNRESET, "the peer does not know it any more");
+	return (ssize_t)(WIRE_HEADER + h->length);
+}
+
 ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
 	ssize_t whole = (ssize_t)(WIRE_HEADER + h->length);
 
-	if (!conn_acked(&s->conn, h->ack))
-		return -EPROTO;
+	if (s->resuming)
+		return h->type == WIRE_RESUMED ? frame_resumed(s, h, payload) : -EPROTO;
 	if (h->type == WIRE_OPENED)
 		return frame_opened(s, h, payload);
 	if (h->type == WIRE_ABORT)
@@ -815,7 +1034,7 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 	case WIRE_SHUT:
 		if (is_early(s, h))
 			return 0;
-		conn_delivered(&s->conn, WIRE_HEADER);
+		delivered(s, WIRE_HEADER);
 		if (is_stale(s, h))
 			return whole;
 		/* A pipe has no other direction: its end is confirmed by ours, and only then does
@@ -827,7 +1046,7 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 	case WIRE_STOP:
 		if (is_early(s, h))
 			return 0;
-		conn_delivered(&s->conn, WIRE_HEADER);
+		delivered(s, WIRE_HEADER);
 		if (!is_stale(s, h))
 			step(s, CONN_PEER_STOP);
 		return whole;
@@ -855,23 +1074,40 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 
 void session_pump(struct session *s)
 {
+	struct transport *t = s->transport;
 	bool more = true;
 
-	for (int turn = 0; turn < PUMP_TURNS && more; turn++) {
-		more = transport_receive(s->transport);
-		if (s->state == SESSION_ENDED)
+	for (int turn = 0; turn < PUMP_TURNS && more && t; turn++) {
+		more = transport_receive(t);
+		if (s->transport != t)
 			return;
 		more |= read_local(s);
-		if (s->state == SESSION_ENDED)
+		if (s->transport != t)
 			return;
-		if (conn_ack_due(&s->conn))
-			transport_send(s->transport, WIRE_ACK, 0, NULL, 0);
-		more |= transport_flush(s->transport);
-		if (s->state == SESSION_ENDED)
+		if (stream_ack_due(&s->in) && !conn_complete(&s->conn))
+			transport_send(t, WIRE_ACK, NULL, 0);
+		more |= flush(s);
+		if (s->transport != t)
 			return;
 	}
-	if (more)
-		event_active(&s->transport->event, 0, 0);
+	if (more && t)
+		event_active(&t->event, 0, 0);
+}
+
+void session_pay_acks(struct worker *w)
+{
+	struct session *s;
+
+	while ((s = LIST_FIRST(&w->owing))) {
+		bool unheard = s->dialled && !s->out.sent && !s->in.told;
+
+		stop_owing(s);
+		if (!s->transport || s->resuming || s->state == SESSION_OPENING || conn_complete(&s->conn) ||
+		    (s->in.delivered == s->in.told && !unheard))
+			continue;
+		transport_send(s->transport, WIRE_ACK, NULL, 0);
+		transport_flush(s->transport);
+	}
 }
 
 void session_kick_waiting(struct worker *w)
@@ -904,9 +1140,7 @@ static void on_local_event(evutil_socket_t fd, short what, void *arg)
 
 static void send_open(struct session *s)
 {
-	struct iovec iov = { .iov_base = s->open_payload, .iov_len = s->open_size };
-
-	transport_send(s->transport, WIRE_OPEN, 0, &iov, 1);
+	transport_send(s->transport, WIRE_OPEN, s->open_payload, s->open_size);
 	transport_flush(s->transport);
 	arm(s, atomic_load(&s->worker->daemon->peer_alive) ? GREETING_ALIVE_MS : GREETING_MS);
 }
@@ -946,6 +1180,7 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 	s->client = client;
 	s->channel = channel ? channel_ref(channel) : NULL;
 	s->local = local;
+	s->in.packets = local == SESSION_PACKET;
 	s->fd = fd;
 	conn_init(&s->conn);
 	send_open(s);
@@ -966,12 +1201,34 @@ void session_client_gone(struct session *s)
 	session_abort(s, ECANCELED, "the client left");
 }
 
-/* A pooled transport may have died at rest (the peer was restarted): one more try. */
+/* ---- when the transport breaks ------------------------------------------------------------- */
+
+void session_lost(struct session *s, int error, const char *why)
+{
+	char reason[WIRE_REASON_MAX];
+	struct client *client = s->client;
+
+	if (s->state == SESSION_ENDED)
+		return;
+	s->client = NULL;
+	if (client) {
+		snprintf(reason, sizeof(reason), "the peer's udsproxyd (%s) is not reachable: %s",
+			 s->worker->daemon->config.peer.text, strerror(error));
+		client_refuse(client, ECONNREFUSED, reason);
+	} else {
+		log_info("a connection is lost: %s", why);
+	}
+	if (s->transport)
+		s->transport->session = NULL;
+	session_end(s);
+}
+
+/* A pooled transport may have died at rest (the peer was restarted): a client gets one more try. */
 static bool retry_open(struct session *s)
 {
 	struct transport *t;
 
-	if (s->state != SESSION_OPENING || !s->transport->pooled || s->retried)
+	if (!s->transport->pooled || s->retried)
 		return false;
 	t = transport_dial(s->worker, true);
 	if (!t)
@@ -980,26 +1237,127 @@ static bool retry_open(struct session *s)
 	s->transport->session = NULL;
 	s->transport = t;
 	t->session = s;
-	conn_init(&s->conn);
 	send_open(s);
 	return true;
 }
 
+/* Is there nothing left to be sent again, either way? (The END that is missing says no more than that.) */
+static bool is_done(const struct session *s)
+{
+	return conn_complete(&s->conn) && s->out.acked == s->out.end;
+}
+
+static bool is_worth_holding(const struct session *s, int error)
+{
+	if (!s->worker->daemon->config.hold_seconds || s->state == SESSION_CONNECTING ||
+	    error == EPROTO || error == ENOMEM)
+		return false;
+	return s->held || s->transport->greeted || s->state == SESSION_OPENING;
+}
+
 void session_transport_broken(struct session *s, int error, const char *why)
 {
-	char reason[WIRE_REASON_MAX];
-
-	if (retry_open(s))
-		return;
-	if (s->client) {
-		snprintf(reason, sizeof(reason), "the peer's udsproxyd (%s) is not reachable: %s",
-			 s->worker->daemon->config.peer.text, strerror(error));
-		client_refuse(s->client, ECONNREFUSED, reason);
-		s->client = NULL;
+	if (s->state == SESSION_OPENING && s->client) {
+		if (!retry_open(s))
+			session_lost(s, error, why);
+	} else if (is_done(s)) {
+		session_end(s);
+	} else if (!is_worth_holding(s, error) || hold_begin(s)) {
+		session_lost(s, error, why);
 	} else {
-		log_info("a connection is lost: %s", why);
+		log_debug("a connection is held: %s", why);
 	}
-	session_end(s);
+}
+
+void session_dialled_again(struct session *s)
+{
+	uint8_t payload[WIRE_ID_SIZE + 8];
+	struct frame_resume r = { .id = s->id, .received = s->in.received };
+	struct buf b;
+
+	if (s->state == SESSION_OPENING) {
+		transport_send(s->transport, WIRE_OPEN, s->open_payload, s->open_size);
+	} else {
+		s->resuming = true;
+		buf_init(&b, payload, sizeof(payload));
+		frame_put_resume(&b, &r);
+		transport_send(s->transport, WIRE_RESUME, payload, b.pos);
+	}
+	transport_flush(s->transport);
+}
+
+/* The peer has dialled @t for it, perhaps before the break was seen here. */
+static int go_on_over(struct session *s, struct transport *t)
+{
+	struct transport *old = s->transport;
+
+	if (old) {
+		if (hold_begin(s))
+			return -ENOMEM;
+		transport_close(old);
+	}
+	s->transport = t;
+	t->session = s;
+	return 0;
+}
+
+int session_resume(struct transport *t, const struct frame_header *h, const uint8_t *payload)
+{
+	struct frame_resume r;
+	struct worker *w;
+	struct session *s;
+
+	if (frame_get_resume(&r, payload, h->length))
+		return -EPROTO;
+	s = accepted_find(t->worker->daemon->accepted, &r.id, &w);
+	if (s && w != t->worker)
+		return transport_move(t, w, h, payload);
+	if (!s || s->state != SESSION_RUNNING) {
+		send_resumed(t, ENOTCONN, 0);
+		return 0;
+	}
+	if (!stream_rewind(&s->out, r.received))
+		return -EPROTO;
+	if (go_on_over(s, t))
+		return -ENOMEM;
+	send_resumed(t, 0, s->in.received);
+	log_debug("a connection goes on");
+	hold_end(s);
+	return 0;
+}
+
+/* The answer to its OPEN was lost with its transport, or will have to come over this one. */
+static int accept_again(struct session *s, struct transport *t)
+{
+	if (s->in.heard || !stream_rewind(&s->out, 0))
+		return -EPROTO;
+	if (go_on_over(s, t))
+		return -ENOMEM;
+	if (s->state == SESSION_RUNNING)
+		send_opened(t, 0, "");
+	hold_end(s);
+	return 0;
+}
+
+void sessions_redial(struct worker *w)
+{
+	struct session *s;
+
+	LIST_FOREACH(s, &w->sessions, entry)
+		hold_redial(s);
+}
+
+void sessions_peer_gone(struct worker *w, const struct frame_id *instance)
+{
+	struct session *next;
+
+	for (struct session *s = LIST_FIRST(&w->sessions); s; s = next) {
+		const struct frame_id *theirs = s->held ? hold_instance(s) : NULL;
+
+		next = LIST_NEXT(s, entry);
+		if (theirs && (!instance || !memcmp(theirs, instance, sizeof(*instance))))
+			session_lost(s, ECONNRESET, "the peer's udsproxyd has ended");
+	}
 }
 
 /* ---- beginning: the peer dials ------------------------------------------------------------ */
@@ -1009,7 +1367,8 @@ static void answer(struct session *s, int error, const char *reason)
 	struct transport *t = s->transport;
 
 	event_del(&s->timer);
-	send_verdict(t, WIRE_OPENED, error, reason);
+	if (t)
+		send_opened(t, error, reason);
 	if (!error)
 		return;
 	session_end(s);
@@ -1027,6 +1386,7 @@ static void connected(struct session *s, const struct frame_open *o, struct conn
 		return;
 	}
 	s->local = session_local_of(o->socktype);
+	s->in.packets = s->local == SESSION_PACKET;
 	free(s->open_payload);
 	s->open_payload = NULL;
 	if (r->fd < 0) {
@@ -1124,25 +1484,36 @@ static int accept_channel(struct session *s, const struct frame_open *o)
 	return fdmap_adopt(s, &id);
 }
 
-int session_accept(struct transport *t, const uint8_t *payload, size_t size)
+int session_accept(struct transport *t, const struct frame_header *h, const uint8_t *payload)
 {
+	struct accepted *accepted = t->worker->daemon->accepted;
 	struct frame_open o;
+	struct worker *w;
 	struct session *s;
+	int err;
 
-	if (frame_get_open(&o, payload, size))
+	if (frame_get_open(&o, payload, h->length))
 		return -EPROTO;
+	s = accepted_find(accepted, &o.id, &w);
+	if (s && w != t->worker)
+		return transport_move(t, w, h, payload);
+	if (s)
+		return accept_again(s, t);
 	s = session_new(t->worker, t, &o.id, SESSION_CONNECTING);
 	if (!s)
 		return -ENOMEM;
+	err = accepted_add(accepted, s);
+	if (err)
+		return err == -EEXIST ? -EPROTO : err;
 	if (o.target == WIRE_TARGET_CHANNEL)
 		return accept_channel(s, &o);
-	s->open_payload = malloc(size);
+	s->open_payload = malloc(h->length);
 	if (!s->open_payload) {
 		session_abort(s, ENOMEM, "out of memory");
 		return 0;
 	}
-	memcpy(s->open_payload, payload, size);
-	s->open_size = size;
+	memcpy(s->open_payload, payload, h->length);
+	s->open_size = h->length;
 	attempt_connect(s);
 	return 0;
 }
@@ -1150,6 +1521,7 @@ int session_accept(struct transport *t, const uint8_t *payload, size_t size)
 void session_adopt(struct session *s, int fd, enum session_local local, bool primed)
 {
 	s->local = local;
+	s->in.packets = local == SESSION_PACKET;
 	s->primed = primed;
 	s->sticky = primed && local == SESSION_STREAM;
 	s->patient = true;
@@ -1210,13 +1582,18 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	switch (s->state) {
 	case SESSION_OPENING:
 		/* A channel's answer waits for the message, which may be behind a slow reader. */
-		if (t->greeted && s->channel)
+		if (!t || (t->greeted && s->channel))
 			return;
 		if (t->greeted && s->connect_tries++ == 0) {
 			arm(s, OPENING_MS);
 			return;
 		}
-		transport_broken(t, ETIMEDOUT, "no answer");
+		if (s->client || t->greeted) {
+			session_lost(s, ETIMEDOUT, "no answer");
+			transport_close(t);
+		} else {
+			transport_broken(t, ETIMEDOUT, "no greeting");
+		}
 		return;
 	case SESSION_CONNECTING:
 		attempt_connect(s);

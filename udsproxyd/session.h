@@ -2,6 +2,8 @@
 /*
  * session.h - one proxied connection: a local descriptor, a transport, and the pure state between
  *
+ * A session outlives its transport: when that breaks, it is held (hold.h) until it goes on over another.
+ *
  * A session carries a local client's connection (it dialled), a connection to a local server
  * (it was dialled), or a descriptor that was passed over another session (a channel), on
  * either side. All are the same once they run.
@@ -11,11 +13,14 @@
 
 #include "conn.h"
 #include "fdpass.h"
+#include "stream.h"
 #include "transport.h"
 
 struct channel;
 struct client;
+struct held;
 struct passed;
+struct splice;
 
 enum session_state {
 	SESSION_OPENING,    /* we sent OPEN; OPENED has not come */
@@ -42,10 +47,13 @@ static inline enum session_local session_local_of(uint8_t socktype)
 struct session {
 	LIST_ENTRY(session) entry;
 	LIST_ENTRY(session) waiting_entry;
+	LIST_ENTRY(session) owing_entry;
 	struct grave grave;
 	struct worker *worker;
-	struct transport *transport;
+	struct transport *transport; /* NULL: it is broken, and the session is held */
 	struct conn conn;
+	struct stream_out out;
+	struct stream_in in;
 	enum session_state state;
 	enum session_local local;
 	struct frame_id id;
@@ -58,16 +66,23 @@ struct session {
 	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
 	bool sticky;   /* a stream that stays so */
 	bool watched;  /* event is added */
+	bool dialled;  /* by us */
+	bool resuming; /* RESUME was sent, RESUMED has not come */
+	bool end_sent; /* END, on this transport */
+	bool owing;    /* an ack, which a timer will send */
+	bool large;    /* what was read last filled its room */
 	bool waiting;  /* for pipes: an ORDER is not fulfilled yet */
 	bool explicit; /* messages carry `credentials` */
 	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found */
 	bool patient;  /* for a pipe: a pass that is under way is waited for */
-	bool retried;  /* OPEN was sent a second time, on a fresh transport */
+	bool retried;  /* OPEN was sent a second time for a client, on a fresh transport */
 	struct ucred credentials;
 	struct fdmap_files *files; /* that the MSG at hand names, being opened or open */
 	struct connecting *connecting; /* a slow file system is asked for the server's name */
 	struct fdset *arriving; /* descriptors of the MSG at hand, until its first byte is sent */
 	unsigned connect_tries;
+	struct held *held;     /* while it has no transport, or none that carries it yet */
+	struct splice *splice; /* bytes on their way past us */
 
 	struct client *client;	 /* OPENING, OFFERED: who asked */
 	struct channel *channel; /* the passed descriptor that this is */
@@ -93,8 +108,11 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 void session_client_connected(struct session *s, int fd);
 /** session_client_gone() - the client left before that */
 void session_client_gone(struct session *s);
-/** session_accept() - an OPEN came in on @t; 0, or a negative errno for a violation */
-int session_accept(struct transport *t, const uint8_t *payload, size_t size);
+/** session_accept() - an OPEN came in on @t: a new connection, or one whose OPENED was lost with its
+ * transport; 0, or a negative errno for a violation */
+int session_accept(struct transport *t, const struct frame_header *h, const uint8_t *payload);
+/** session_resume() - a RESUME came in on @t; 0, or a negative errno for a violation */
+int session_resume(struct transport *t, const struct frame_header *h, const uint8_t *payload);
 /** session_adopt() - give a parked session its local end @fd (taken)
  * @primed	fd is one end of a socketpair whose other end wrote one byte: left unread until
  *		there is more, so that a close with the byte unread shows as ECONNRESET over
@@ -117,17 +135,41 @@ int session_pass(struct session *s, struct channel *channel);
 /** session_announce() - remember that a message of @s begins @channel, whose session waits for it */
 int session_announce(struct session *s, struct channel *channel);
 
+/** session_pay_acks() - those that are owed since the last call, by those of this worker */
+void session_pay_acks(struct worker *w);
+
+/* ---- when transports break ---- */
+
+/** session_lost() - it ends, and cannot tell the peer */
+void session_lost(struct session *s, int error, const char *why);
+/** session_dialled_again() - it was given a fresh transport by us: ask the peer to go on */
+void session_dialled_again(struct session *s);
+/** sessions_redial() - the peer can be reached again: whoever is held dials at once */
+void sessions_redial(struct worker *w);
+/** sessions_peer_gone() - that run of the peer, or any (NULL), is over: so is what is held of it */
+void sessions_peer_gone(struct worker *w, const struct frame_id *instance);
+
 /* ---- from transport.c ---- */
 
 void session_transport_broken(struct session *s, int error, const char *why);
-/** session_count_sent() - a frame goes out: count it; Return: its ack */
-uint64_t session_count_sent(struct session *s, uint8_t type, size_t size);
+/** session_may_send() - what counted frames there are to send on its transport; NULL: not yet */
+struct stream_out *session_may_send(struct session *s);
+/** session_walks() - is what comes on its transport its stream yet? */
+bool session_walks(const struct session *s);
+/** session_needs_ack() - must acks be found, for more to be sent? */
+bool session_needs_ack(const struct session *s);
 /** session_passes_on() - is this type of frame passed on before it is complete? */
 bool session_passes_on(const struct session *s, uint8_t type);
 /** session_data_begins(), session_data() - such a frame's header, and bytes of it. Return: bytes
  * done with, 0 when none can be taken now, or a negative errno. */
-ssize_t session_data_begins(struct session *s, const struct frame_header *h);
+ssize_t session_data_begins(struct session *s);
 ssize_t session_data(struct session *s, const void *data, size_t len);
+/** session_can_splice(), session_splice() - the same for @len bytes that are still in the kernel, read from @from.
+ * Return: bytes taken from there; 0 end of file; -EAGAIN none there; -EBUSY none can be taken now. */
+bool session_can_splice(struct session *s);
+ssize_t session_splice(struct session *s, int from, size_t len);
+/** session_drain() - pass on what was spliced and is not with the local end yet; false: not all */
+bool session_drain(struct session *s);
 /** session_frame() - any other frame. Return: bytes of it that are done with (less than all: the
  * rest is data to be passed on), 0 to be given it again later, or a negative errno. */
 ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload);

@@ -14,6 +14,7 @@
 #include "transport.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "canon.h"
@@ -26,9 +27,16 @@
 #define POOL_MIN 4	  /* what is kept of them when nothing needs them */
 #define CLOGGED 65536	  /* bytes of answers that nobody takes */
 #define RECEIVE_TURNS 4	  /* reads before others have their turn */
+#define SPLICE_MIN 16384	  /* bytes of a frame's payload that are worth two splice(2) */
+#define BULK_MIN 65536	  /* of a frame after which another such is expected */
+#define AHEAD_MAX (WIRE_WINDOW + 2 * WIRE_PAYLOAD_MAX) /* more than a peer that keeps to the window sends */
+#define AHEAD_READ 65536
+#define FLUSH_PIECES 16	  /* of a writev(2) */
+#define ABORT_SECONDS 10  /* a peer that does not read may take to hear that a connection has ended */
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
+static int handle_idle(struct transport *t, const struct frame_header *h, const uint8_t *payload);
 
 /* ---- life --------------------------------------------------------------------------- */
 
@@ -38,6 +46,7 @@ static void transport_free(struct grave *g)
 
 	fifo_clear(&t->in);
 	fifo_clear(&t->out);
+	fifo_clear(&t->older);
 	free(t);
 }
 
@@ -76,13 +85,11 @@ static void send_hello(struct transport *t, uint16_t role)
 		.instance = t->worker->daemon->instance,
 	};
 	uint8_t payload[64];
-	struct iovec iov = { .iov_base = payload };
 	struct buf b;
 
 	buf_init(&b, payload, sizeof(payload));
 	frame_put_hello(&b, &hello);
-	iov.iov_len = b.pos;
-	transport_send(t, WIRE_HELLO, 0, &iov, 1);
+	transport_send(t, WIRE_HELLO, payload, b.pos);
 }
 
 static void leave_pool(struct transport *t)
@@ -162,7 +169,7 @@ void transport_accept(struct worker *w, int fd)
 static void retire(struct transport *t)
 {
 	leave_pool(t);
-	transport_send(t, WIRE_RETIRE, 0, NULL, 0);
+	transport_send(t, WIRE_RETIRE, NULL, 0);
 	transport_flush(t);
 }
 
@@ -208,6 +215,50 @@ void transport_close(struct transport *t)
 	worker_bury(t->worker, &t->grave);
 }
 
+struct moved {
+	int fd;
+	struct frame_id peer_instance;
+	struct frame_header h;
+	uint8_t payload[];
+};
+
+static void arrive(struct worker *w, void *arg)
+{
+	struct moved *m = arg;
+	struct transport *t = transport_new(w, m->fd, false);
+
+	if (t) {
+		t->greeted = t->readable = t->writable = true;
+		t->peer_instance = m->peer_instance;
+		event_del(&t->timer);
+		if (handle_idle(t, &m->h, m->payload))
+			transport_broken(t, EPROTO, "the peer broke the protocol");
+		else
+			event_active(&t->event, 0, 0);
+	}
+	free(m);
+}
+
+int transport_move(struct transport *t, struct worker *to, const struct frame_header *h,
+		   const uint8_t *payload)
+{
+	struct moved *m = malloc(sizeof(*m) + h->length);
+
+	if (!m)
+		return -ENOMEM;
+	m->fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
+	m->peer_instance = t->peer_instance;
+	m->h = *h;
+	memcpy(m->payload, payload, h->length);
+	if (m->fd < 0 || worker_post(to, arrive, m)) {
+		close_keep_errno(m->fd);
+		free(m);
+		return -ENOMEM;
+	}
+	transport_close(t);
+	return 0;
+}
+
 void transport_broken(struct transport *t, int error, const char *why)
 {
 	struct session *s = t->session;
@@ -225,11 +276,11 @@ void transport_broken(struct transport *t, int error, const char *why)
 
 /* ---- sending ------------------------------------------------------------------------ */
 
-/* Both return what the kernel took, 0 when it takes nothing now. What is wrong with the socket
- * shows when it is read. */
-static size_t kernel_write(struct transport *t, const struct iovec *iov, int n)
+/* Return: what the kernel took, 0 when it takes nothing now. What is wrong with the socket shows
+ * when it is read. */
+static size_t kernel_write(struct transport *t, struct iovec *iov, int n)
 {
-	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
 	ssize_t sent;
 
 	if (!t->writable)
@@ -248,56 +299,113 @@ static size_t kernel_write(struct transport *t, const struct iovec *iov, int n)
 	return 0;
 }
 
-static int queue_rest(struct transport *t, const struct iovec *iov, int n, size_t sent)
+void transport_send(struct transport *t, uint8_t type, const void *payload, size_t size)
 {
-	for (int i = 0; i < n; i++) {
-		size_t skip = MIN(sent, iov[i].iov_len);
-
-		if (fifo_add(&t->out, (uint8_t *)iov[i].iov_base + skip, iov[i].iov_len - skip))
-			return -ENOMEM;
-		sent -= skip;
-	}
-	return 0;
-}
-
-void transport_send(struct transport *t, uint8_t type, uint16_t count, const struct iovec *iov, int n)
-{
-	struct frame_header h = { .type = type, .count = count };
+	struct frame_header h = { .type = type, .length = (uint32_t)size };
 	uint8_t head[WIRE_HEADER];
-	struct iovec all[4] = { { .iov_base = head, .iov_len = sizeof(head) } };
-	size_t sent = 0;
 
 	if (t->fd < 0)
 		return;
-	for (int i = 0; i < n; i++) {
-		all[i + 1] = iov[i];
-		h.length += (uint32_t)iov[i].iov_len;
-	}
 	if (t->session)
-		h.ack = session_count_sent(t->session, type, WIRE_HEADER + h.length);
+		h.ack = stream_ack(&t->session->in);
 	frame_put_header(head, &h);
-	/* Control frames wait for company: whoever causes them flushes at the end of the turn. */
-	if (type == WIRE_DATA && !fifo_len(&t->out))
-		sent = kernel_write(t, all, n + 1);
-	if (queue_rest(t, all, n + 1, sent))
+	if (fifo_add(&t->out, head, sizeof(head)) || fifo_add(&t->out, payload, size))
 		transport_broken(t, ENOMEM, "cannot queue");
+}
+
+/* What can be written at once: the rest of a counted frame, uncounted ones, more counted ones.
+ * Return: the pieces; @before: bytes that come before the uncounted ones. */
+static int pieces(const struct transport *t, struct iovec iov[FLUSH_PIECES], size_t *before)
+{
+	struct stream_out *out = t->session ? session_may_send(t->session) : NULL;
+	size_t queued = fifo_len(&t->out);
+	int n = 0;
+
+	*before = 0;
+	if (!queued)
+		return out ? stream_unsent(out, iov, FLUSH_PIECES) : 0;
+	if (out)
+		*before = stream_frame_left(out);
+	if (*before) {
+		stream_unsent(out, iov, 1);
+		iov[n++].iov_len = *before;
+	}
+	iov[n++] = (struct iovec){ .iov_base = fifo_peek(&t->out), .iov_len = queued };
+	if (out && !*before)
+		n += stream_unsent(out, iov + n, FLUSH_PIECES - n);
+	return n;
+}
+
+static void written(struct transport *t, size_t sent, size_t before)
+{
+	size_t first = MIN(sent, before);
+	size_t queued = MIN(sent - first, fifo_len(&t->out));
+
+	if (queued)
+		fifo_skip(&t->out, queued);
+	if (t->session && sent > queued)
+		stream_sent(&t->session->out, sent - queued);
 }
 
 bool transport_flush(struct transport *t)
 {
-	struct iovec iov = { .iov_base = fifo_peek(&t->out), .iov_len = fifo_len(&t->out) };
-	size_t sent;
+	struct iovec iov[FLUSH_PIECES];
+	bool any = false;
 
-	if (t->fd < 0 || !iov.iov_len)
-		return false;
-	sent = kernel_write(t, &iov, 1);
-	fifo_skip(&t->out, sent);
-	return sent > 0;
+	while (t->fd >= 0) {
+		size_t before, sent;
+		int n = pieces(t, iov, &before);
+
+		if (!n)
+			break;
+		sent = kernel_write(t, iov, n);
+		if (!sent)
+			break;
+		written(t, sent, before);
+		any = true;
+	}
+	if (t->doomed && t->fd >= 0 && !fifo_len(&t->out))
+		transport_close(t);
+	return any;
 }
 
-bool transport_congested(const struct transport *t)
+/* What is left of a session's stream follows by itself, or what was begun of it at least. */
+static int take_unsent(struct transport *t, const struct stream_out *out)
 {
-	return fifo_len(&t->out) > 0;
+	struct iovec iov[FLUSH_PIECES];
+	int n = stream_unsent(out, iov, FLUSH_PIECES);
+
+	if (stream_frame_left(out))
+		fifo_clear(&t->out); /* which must not come in between, and means nothing any more */
+	for (int i = 0; i < n; i++)
+		if (fifo_add(&t->out, iov[i].iov_base, iov[i].iov_len))
+			return -ENOMEM;
+	return 0;
+}
+
+void transport_abort(struct transport *t, int error, const char *why)
+{
+	static const struct timeval linger = { .tv_sec = ABORT_SECONDS };
+	struct stream_out *out = t->session ? session_may_send(t->session) : NULL;
+	uint8_t payload[WIRE_REASON_MAX + 8];
+	struct frame_opened o = {
+		.error = canon_errno(error), .reason = why, .reason_len = strlen(why)
+	};
+	struct buf b;
+
+	if (t->fd < 0)
+		return;
+	if (out && take_unsent(t, out)) {
+		transport_close(t);
+		return;
+	}
+	buf_init(&b, payload, sizeof(payload));
+	frame_put_opened(&b, &o);
+	transport_send(t, WIRE_ABORT, payload, b.pos);
+	t->session = NULL;
+	t->doomed = true;
+	event_add(&t->timer, &linger);
+	transport_flush(t);
 }
 
 /* ---- receiving ---------------------------------------------------------------------- */
@@ -332,7 +440,9 @@ static int handle_idle(struct transport *t, const struct frame_header *h, const 
 		return -EPROTO;
 	switch (h->type) {
 	case WIRE_OPEN:
-		return session_accept(t, payload, h->length);
+		return session_accept(t, h, payload);
+	case WIRE_RESUME:
+		return session_resume(t, h, payload);
 	case WIRE_RETIRE:
 		transport_close(t);
 		return 0;
@@ -377,8 +487,9 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	if (frame_get_header(&h, data))
 		return -EPROTO;
 	if (t->session && session_passes_on(t->session, h.type)) {
-		n = session_data_begins(t->session, &h);
+		n = session_data_begins(t->session);
 		t->data_left = n < 0 ? 0 : h.length;
+		t->bulk = h.length >= BULK_MIN && session_can_splice(t->session);
 		return n;
 	}
 	t->wanted = WIRE_HEADER + h.length;
@@ -387,7 +498,7 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	t->wanted = 0;
 	n = handle_frame(t, &h, data + WIRE_HEADER);
 	/* Of a MSG the first bytes went with the descriptors; the others are like DATA. */
-	if (n > 0 && t->fd >= 0)
+	if (n > 0 && (size_t)n < WIRE_HEADER + h.length)
 		t->data_left = (uint32_t)(WIRE_HEADER + h.length - (size_t)n);
 	return n;
 }
@@ -398,13 +509,26 @@ static bool is_clogged(const struct transport *t)
 	return !t->session && fifo_len(&t->out) >= CLOGGED;
 }
 
+/* Does a session follow what is read? */
+static bool is_walked(const struct transport *t)
+{
+	return t->session && session_walks(t->session);
+}
+
+static int walk(struct transport *t, const uint8_t *data, size_t len)
+{
+	return is_walked(t) ? stream_walk(&t->session->in, &t->session->out, data, len) : 0;
+}
+
 /* Hand out what can be: Return: bytes done with, or a negative errno. */
 static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 {
 	size_t used = 0;
 
 	t->wanted = 0;
-	while (used < len && t->fd >= 0 && !is_clogged(t)) {
+	/* A session that goes on here may have older bytes to be handed out first. */
+	while (used < len && t->fd >= 0 && !t->doomed && !is_clogged(t) && !fifo_len(&t->older)) {
+		bool walked = is_walked(t);
 		ssize_t n = feed_one(t, data + used, len - used);
 
 		if (n < 0)
@@ -412,6 +536,8 @@ static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 		if (!n)
 			break;
 		used += (size_t)n;
+		if (!walked && walk(t, data + used, len - used))
+			return -EPROTO;
 	}
 	return (ssize_t)used;
 }
@@ -427,7 +553,16 @@ static int reason_of(const struct transport *t, int error)
 	return pending;
 }
 
-/* Read at most @len bytes. Return: how many; 0 nothing now; negative errno, -EPIPE for the end. */
+/* What a read gave: bytes; 0 nothing now; or a negative errno, -EPIPE for the end. */
+static ssize_t read_result(struct transport *t, ssize_t n)
+{
+	if (n < 0 && errno == EAGAIN) {
+		t->readable = false;
+		return 0;
+	}
+	return n > 0 ? n : -reason_of(t, n ? errno : EPIPE);
+}
+
 static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 {
 	ssize_t n;
@@ -437,35 +572,82 @@ static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 	do
 		n = recv(t->fd, to, len, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN) {
-		t->readable = false;
-		return 0;
-	}
-	return n > 0 ? n : -reason_of(t, n ? errno : EPIPE);
+	n = read_result(t, n);
+	return n > 0 && walk(t, to, (size_t)n) ? -EPROTO : n;
 }
 
-/* One turn: Return: bytes done with or read, 0 when it got nowhere, or a negative errno. */
-static ssize_t receive_turn(struct transport *t)
+/* @len bytes behind those of `in`. */
+static ssize_t read_more(struct transport *t, size_t len)
+{
+	uint8_t *room = fifo_reserve(&t->in, len);
+	ssize_t n;
+
+	if (!room)
+		return -ENOMEM;
+	n = kernel_read(t, room, len);
+	if (n > 0)
+		fifo_commit(&t->in, (size_t)n);
+	return n;
+}
+
+/* The local end takes nothing, but the session waits for acks, which may be behind what lies here. */
+static ssize_t read_ahead(struct transport *t)
+{
+	if (t->doomed || !t->session || !session_needs_ack(t->session) || fifo_len(&t->in) >= AHEAD_MAX)
+		return 0;
+	return read_more(t, AHEAD_READ);
+}
+
+/* The payload of a large frame, past this program's memory. */
+static ssize_t splice_turn(struct transport *t)
+{
+	ssize_t n;
+
+	if (!t->readable)
+		return 0;
+	n = session_splice(t->session, t->fd, t->data_left);
+	if (n == -EBUSY) /* the local end takes nothing */
+		return read_ahead(t);
+	errno = n < 0 ? (int)-n : 0;
+	n = read_result(t, n < 0 ? -1 : n);
+	if (n > 0)
+		t->data_left -= (uint32_t)n;
+	return n;
+}
+
+/* What was sent before the transport broke comes before what is here. */
+static int put_older_first(struct transport *t)
+{
+	if (!fifo_len(&t->older))
+		return 0;
+	if (fifo_add(&t->older, fifo_peek(&t->in), fifo_len(&t->in)))
+		return -ENOMEM;
+	fifo_clear(&t->in);
+	t->in = t->older;
+	t->older = (struct fifo){ 0 };
+	t->wanted = 0;
+	return 0;
+}
+
+static ssize_t feed_in(struct transport *t)
+{
+	ssize_t used = feed(t, fifo_peek(&t->in), fifo_len(&t->in));
+
+	if (used < 0)
+		return used;
+	if (used)
+		fifo_skip(&t->in, (size_t)used);
+	return put_older_first(t) ? -ENOMEM : used;
+}
+
+static ssize_t read_and_feed(struct transport *t)
 {
 	struct worker *w = t->worker;
-	ssize_t n, used;
-	uint8_t *room;
+	/* As far as the next header, when what follows it is to be spliced. */
+	size_t len = t->bulk ? t->data_left + WIRE_HEADER : sizeof(w->inbound);
+	ssize_t n = kernel_read(t, w->inbound, len);
+	ssize_t used;
 
-	if (fifo_len(&t->in)) {
-		used = feed(t, fifo_peek(&t->in), fifo_len(&t->in));
-		if (used > 0)
-			fifo_skip(&t->in, (size_t)used);
-		if (used || t->fd < 0 || t->wanted <= fifo_len(&t->in))
-			return used;
-		room = fifo_reserve(&t->in, t->wanted - fifo_len(&t->in));
-		if (!room)
-			return -ENOMEM;
-		n = kernel_read(t, room, t->wanted - fifo_len(&t->in));
-		if (n > 0)
-			fifo_commit(&t->in, (size_t)n);
-		return n;
-	}
-	n = kernel_read(t, w->inbound, sizeof(w->inbound));
 	if (n <= 0)
 		return n;
 	used = feed(t, w->inbound, (size_t)n);
@@ -473,7 +655,26 @@ static ssize_t receive_turn(struct transport *t)
 		return used;
 	if (t->fd >= 0 && fifo_add(&t->in, w->inbound + used, (size_t)(n - used)))
 		return -ENOMEM;
-	return n;
+	return put_older_first(t) ? -ENOMEM : n;
+}
+
+/* One turn: Return: bytes done with or read, 0 when it got nowhere, or a negative errno. */
+static ssize_t receive_turn(struct transport *t)
+{
+	if (t->session && !session_drain(t->session))
+		return read_ahead(t);
+	if (fifo_len(&t->in)) {
+		ssize_t used = feed_in(t);
+
+		if (used || t->fd < 0)
+			return used;
+		if (t->wanted > fifo_len(&t->in))
+			return read_more(t, t->wanted - fifo_len(&t->in));
+		return read_ahead(t);
+	}
+	if (t->data_left >= SPLICE_MIN && session_can_splice(t->session))
+		return splice_turn(t);
+	return read_and_feed(t);
 }
 
 bool transport_receive(struct transport *t)
@@ -483,7 +684,7 @@ bool transport_receive(struct transport *t)
 	if (t->feeding) /* a handler's pump: the loop below goes on with it */
 		return false;
 	t->feeding = true;
-	for (int turn = 0; turn < RECEIVE_TURNS && t->fd >= 0; turn++) {
+	for (int turn = 0; turn < RECEIVE_TURNS && t->fd >= 0 && !t->doomed; turn++) {
 		ssize_t n = receive_turn(t);
 
 		if (n < 0 && t->fd >= 0) {

@@ -4,9 +4,10 @@
  *
  * A transport carries one proxied connection at a time (its session), or is the control
  * link. Bytes come in as frames (frame.h), which go to whoever it carries. Bytes that the
- * receiver cannot take yet stay in `in`, and nothing more is read: so the kernel's flow control
- * reaches the sender. `out` holds what the kernel did not take; its owner adds no data while
- * it holds any. Both are bounded by one frame and a few control frames.
+ * receiver cannot take yet stay in `in`, and nothing more is read (but for the acks behind them,
+ * when the session needs those: WIRE_WINDOW bounds it): so the kernel's flow control
+ * reaches the sender. `out` holds uncounted frames that the kernel did not take; counted ones are
+ * the session's (stream.h), and are sent from there.
  */
 #ifndef TRANSPORT_H
 #define TRANSPORT_H
@@ -34,6 +35,8 @@ struct transport {
 	bool pooled;	/* carried a connection before */
 	bool in_pool;
 	bool feeding; /* its frames are being handed out */
+	bool doomed;  /* closed when `out` is empty: transport_abort() */
+	bool bulk;    /* the last DATA was large: the next may be spliced */
 	int error;	    /* errno of a write that failed, 0 */
 	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
 	size_t wanted;	    /* bytes that the frame at the head of `in` has in all; 0: not known */
@@ -41,6 +44,7 @@ struct transport {
 	struct session *session; /* whom it carries, or */
 	struct link *link;	 /* the control link it is */
 	struct fifo in, out;
+	struct fifo older; /* comes before `in`: of the transport that broke before this one */
 };
 
 /** transport_dial() - a transport of ours to the peer: a pooled one, or one that is being
@@ -56,20 +60,24 @@ void transport_trim_pool(struct worker *w);
 void transport_release(struct transport *t);
 /** transport_close() - close it; whom it carries is told nothing */
 void transport_close(struct transport *t);
+/** transport_abort() - tell the peer that the connection it carried has ended, and why, and close it */
+void transport_abort(struct transport *t, int error, const char *why);
+/** transport_move() - let another worker have it, whose transport_take() it is given to with this frame
+ * of the peer's. Return: 0, or a negative errno and it stays here. */
+int transport_move(struct transport *t, struct worker *to, const struct frame_header *h,
+		   const uint8_t *payload);
 /** transport_broken() - close it because of @error (errno); whom it carries is told */
 void transport_broken(struct transport *t, int error, const char *why);
 
 /**
- * transport_send() - queue a frame, or send it when the kernel takes it
- * @count	the header's
- * @iov, @n	the payload, at most 3 pieces, WIRE_PAYLOAD_MAX bytes in all
- * A failure shows as transport_broken() at the next turn, never here.
+ * transport_send() - queue an uncounted frame
+ * @payload, @size	its payload, if it has one
+ * It goes with the next transport_flush(), at the next boundary between counted frames. A
+ * failure shows as transport_broken() at the next turn, never here.
  */
-void transport_send(struct transport *t, uint8_t type, uint16_t count, const struct iovec *iov, int n);
-/** transport_flush() - give the kernel what is queued; true when some went */
+void transport_send(struct transport *t, uint8_t type, const void *payload, size_t size);
+/** transport_flush() - give the kernel what is queued, here and in the session; true when some went */
 bool transport_flush(struct transport *t);
-/** transport_congested() - has the kernel not taken all yet? */
-bool transport_congested(const struct transport *t);
 /** transport_receive() - hand frames out as long as they are taken; true when some were */
 bool transport_receive(struct transport *t);
 

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x55445350u /* "UDSP" */
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 
 /* Limits: what exceeds one is a violation and ends the transport. */
 #define WIRE_HEADER 16u		   /* bytes of a frame header */
@@ -27,6 +27,7 @@
 #define WIRE_REASON_MAX 256u	   /* a sentence for a person */
 #define WIRE_ORDER_MAX 1024u	   /* pipes named in one ORDER */
 #define WIRE_ID_SIZE 16u	   /* connection, channel and instance ids: 128 random bits */
+#define WIRE_WINDOW 1048576u	   /* so many counted bytes unacknowledged: no further frame begins */
 #define WIRE_ACK_EVERY 262144u	   /* counted bytes delivered without a frame to carry the ack */
 #define WIRE_PING_SECONDS 3u	   /* a control link silent for so long is asked */
 #define WIRE_DEAD_SECONDS 15u	   /* and taken for broken after so much silence */
@@ -54,8 +55,8 @@ enum wire_type {
 	WIRE_END = 12,	  /* no payload: SHUT sent and received, the transport is free */
 	WIRE_ABORT = 13,  /* u16 errno, str reason: the connection ends here, and the transport with it */
 	WIRE_RETIRE = 14, /* no payload, by the dialler on an idle transport: close this one first */
-	WIRE_RESUME = 15, /* id connection, u64 counted bytes received: instead of OPEN (version 1: refused) */
-	WIRE_RESUMED = 16, /* u64 counted bytes received */
+	WIRE_RESUME = 15, /* id connection, u64 counted bytes received: instead of OPEN, after a broken transport */
+	WIRE_RESUMED = 16, /* u16 errno, u64 counted bytes received; errno 0: each side goes on from there */
 	WIRE_GONE = 17,	   /* control: id channel: nobody listens on that twin any more */
 	WIRE_TYPE_MAX = 17,
 };

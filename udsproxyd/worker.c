@@ -6,6 +6,8 @@
 #include <sys/random.h>
 
 #include "channel.h"
+#include "session.h"
+#include "splice.h"
 #include "transport.h"
 #include "util.h"
 
@@ -87,6 +89,13 @@ static void tidy(evutil_socket_t fd, short what, void *arg)
 	channels_tidy(w);
 }
 
+static void pay_acks(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	session_pay_acks(arg);
+}
+
 static void worker_init(struct worker *w, struct daemon *d, int number)
 {
 	static const struct timeval tidy_time = { .tv_sec = TIDY_SECONDS };
@@ -104,6 +113,9 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	LIST_INIT(&w->clients);
 	LIST_INIT(&w->watches);
 	LIST_INIT(&w->idle);
+	LIST_INIT(&w->owing);
+	w->splice = splice_new();
+	stream_pool_init(&w->pool, &d->budget);
 	pthread_mutex_init(&w->posts_lock, NULL);
 	/* Edge-triggered: a socket is registered once and never changed again. */
 	if (!config || fd < 0 || event_config_require_features(config, EV_FEATURE_ET))
@@ -121,6 +133,7 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	event_priority_set(&w->reap_event, 1);
 	event_assign(&w->tidy_event, w->base, -1, EV_PERSIST, tidy, w);
 	event_add(&w->tidy_event, &tidy_time);
+	event_assign(&w->owing_event, w->base, -1, 0, pay_acks, w);
 }
 
 void workers_init(struct daemon *d)
@@ -157,6 +170,9 @@ void workers_free(struct daemon *d)
 
 		channels_forget(w);
 		reap(-1, 0, w);
+		splice_free(w->splice);
+		stream_pool_free(&w->pool);
+		event_del(&w->owing_event);
 		event_del(&w->tidy_event);
 		event_del(&w->posts_event);
 		close(event_get_fd(&w->posts_event));

@@ -23,11 +23,8 @@
 
 #include "config.h"
 #include "frame.h"
+#include "stream.h"
 #include "wire.h"
-
-/* One read from a local socket, and so one DATA frame at most. */
-#define WORKER_READ_MAX 131072u
-_Static_assert(WORKER_READ_MAX <= WIRE_PAYLOAD_MAX, "a frame holds what is read at once");
 
 struct rules;
 struct channel_table;
@@ -35,6 +32,7 @@ struct link;
 struct expected;
 struct worker;
 struct session;
+struct splice;
 struct transport;
 struct client;
 struct watch;
@@ -44,7 +42,9 @@ struct daemon {
 	struct frame_id instance; /* of this run of this daemon */
 	struct worker *workers;
 	struct channel_table *channels;
-	struct link *link; /* worker 0's */
+	struct accepted *accepted; /* sessions that the peer dialled, by their ids: accepted.h */
+	struct link *link;	   /* worker 0's */
+	struct stream_budget budget;
 
 	pthread_mutex_t rules_lock;
 	struct rules *connect_rules; /* what local clients may reach on the peer */
@@ -87,10 +87,14 @@ struct worker {
 	unsigned n_idle;
 	unsigned least_idle; /* since the pool was last trimmed */
 	struct event tidy_event;
+	LIST_HEAD(, session) owing; /* acks of what was delivered */
+	struct event owing_event;
+	struct splice *splice; /* at rest, or NULL */
+	struct stream_pool pool;
 
-	/* Where an event's bytes pass through, towards the transport and from it; what is left
-	 * of them after the event is in a fifo. */
-	uint8_t outbound[WORKER_READ_MAX];
+	/* Where an event's bytes pass through, towards the transport (where they are not read to where
+	 * they are kept) and from it; what is left of them after the event is in a fifo. */
+	uint8_t outbound[STREAM_READ_MAX];
 	uint8_t inbound[WIRE_HEADER + WIRE_PAYLOAD_MAX];
 };
 

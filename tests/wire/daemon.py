@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One real udsproxyd, on 127.0.0.1, whose peer (127.0.0.2) is peer.py.
 
+Without a hold time unless told so: then a connection ends with its transport.
+
 	with Daemon() as d:
 		t = d.peer.dial()		# the peer connects to a server here
 		client = d.connect("/far")	# a program here connects to a socket of the peer's
@@ -38,7 +40,7 @@ def free_port(address):
 
 
 class Daemon:
-	def __init__(self, *options, udsaccept=None, threads=1):
+	def __init__(self, *options, udsaccept=None, threads=1, hold=0):
 		self.place = tempfile.mkdtemp(prefix="wire.", dir="/var/tmp")
 		os.chmod(self.place, 0o755)
 		self.runtime, self.config, self.share = (self.place + "/" + name for name in ("run", "etc", "share"))
@@ -53,7 +55,7 @@ class Daemon:
 		with open(self.log, "w", encoding="utf-8") as log:
 			self.process = subprocess.Popen(
 				[BIN + "/udsproxyd", "--test-mode", "--runtime-dir", self.runtime, "--config-dir", self.config,
-				 "--log-level=debug", f"--share={self.share}=/far", *options,
+				 "--log-level=debug", f"--hold-time={hold}", f"--share={self.share}=/far", *options,
 				 str(threads), "127.0.0.1", str(port), "127.0.0.2", str(peer_port)],
 				stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 		self.servers = []

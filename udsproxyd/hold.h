@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hold.h - a session between two transports
+ *
+ * The side that dialled dials again, at once and then ever more rarely, or when the control link says that
+ * the peer can be reached (sessions_redial()). The other side waits. Both do so for the hold time, and
+ * then the session is lost.
+ */
+#ifndef HOLD_H
+#define HOLD_H
+
+#include "session.h"
+
+/** hold_begin() - the transport of @s is broken or to be replaced: let go of it, and keep what came over
+ * it and is not delivered. Return: 0, or -ENOMEM and nothing happened. */
+int hold_begin(struct session *s);
+/** hold_end() - @s goes on over its new transport, after the frame at hand */
+void hold_end(struct session *s);
+/** hold_forget() - @s ends, or begins anew */
+void hold_forget(struct session *s);
+/** hold_redial() - now, if @s is waiting to do so */
+void hold_redial(struct session *s);
+/** hold_instance() - the run of the peer that @s, which is held, belongs to */
+const struct frame_id *hold_instance(const struct session *s);
+
+#endif
