@@ -82,7 +82,7 @@ ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *se
  * once, and no more than that. With it, the peek ends where that message ends; where it begins
  * is found by reading byte by byte, which the kernel never glues.
  */
-#define PEEK_MAX 4096	/* copied for nothing: what is larger is asked for without copying */
+#define PEEK_MAX 8192	/* copied for nothing: where more is wanted it is asked for without copying */
 #define SEARCH_MAX 4096 /* bytes that are read one by one in a call */
 
 static ssize_t peek(int sock, void *data, size_t len, bool *with)
@@ -101,16 +101,16 @@ static ssize_t peek(int sock, void *data, size_t len, bool *with)
 /* Bytes that can be read before a message with descriptors; @with: there is one behind them. */
 static ssize_t plain_bytes(int sock, void *data, size_t len, bool *with)
 {
-	ssize_t n = peek(sock, data, MIN(len, PEEK_MAX), with);
 	int queued;
+	ssize_t n;
 
-	if (n < PEEK_MAX || *with)
-		return n;
-	/* First how many, then whether: what comes in between is not counted. */
+	if (len <= PEEK_MAX)
+		return peek(sock, data, len, with);
+	/* How many first, then whether: what comes in between is not counted. */
 	if (ioctl(sock, FIONREAD, &queued))
 		return -errno;
-	n = peek(sock, data, 1, with);
-	return n < 0 ? n : MIN((ssize_t)len, (ssize_t)queued);
+	n = peek(sock, data, queued ? 1 : len, with);
+	return queued && n > 0 ? MIN((ssize_t)len, (ssize_t)queued) : n;
 }
 
 static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
@@ -138,15 +138,17 @@ static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *s
 	return n + MAX(more, 0);
 }
 
-ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied)
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied, bool *more)
 {
 	bool with;
 	ssize_t n = plain_bytes(sock, data, len, &with);
 
 	set->n = 0;
 	*tied = 0;
+	*more = true;
 	if (n <= 0)
 		return n;
+	*more = with || (size_t)n == len;
 	if (!with)
 		return fd_recvmsg(sock, data, (size_t)n, MSG_DONTWAIT, set);
 	return recv_message(sock, data, len, set, tied);

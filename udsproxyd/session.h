@@ -63,6 +63,7 @@ struct session {
 	struct event timer; /* of OPENING and CONNECTING */
 	bool readable;
 	bool writable;
+	bool closed;   /* the other end has said its last: then `readable` is so up to the end of file */
 	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
 	bool sticky;   /* a stream that stays so */
 	bool watched;  /* event is added */

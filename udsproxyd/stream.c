@@ -19,7 +19,7 @@
 
 #include "util.h"
 
-#define CHUNK_SMALL (4096u - sizeof(struct stream_chunk))
+#define CHUNK_SMALL (8192u - sizeof(struct stream_chunk))
 #define CHUNK_LARGE (STREAM_READ_MAX + WIRE_HEADER)
 #define CHUNK_USEFUL 512u	/* room in a chunk that is worth reading into */
 #define REST_MAX 8u		/* chunks of each size that a pool keeps: what was used last is still in a cache */

@@ -27,8 +27,7 @@
 #define POOL_MIN 4	  /* what is kept of them when nothing needs them */
 #define CLOGGED 65536	  /* bytes of answers that nobody takes */
 #define RECEIVE_TURNS 4	  /* reads before others have their turn */
-#define SPLICE_MIN 16384	  /* bytes of a frame's payload that are worth two splice(2) */
-#define BULK_MIN 65536	  /* of a frame after which another such is expected */
+#define SPLICE_MIN 16384	  /* bytes of a frame's payload that are worth two splice(2), and make expect more */
 #define AHEAD_MAX (WIRE_WINDOW + 2 * WIRE_PAYLOAD_MAX) /* more than a peer that keeps to the window sends */
 #define AHEAD_READ 65536
 #define FLUSH_PIECES 16	  /* of a writev(2) */
@@ -63,7 +62,7 @@ static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 	t->fd = fd;
 	t->dialled = dialled;
 	t->grave.free = transport_free;
-	event_assign(&t->event, w->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, t);
+	event_assign(&t->event, w->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, t);
 	event_assign(&t->timer, w->base, -1, 0, on_timer, t);
 	if (event_add(&t->event, NULL) || event_add(&t->timer, &hello_time)) {
 		event_del(&t->event);
@@ -489,7 +488,7 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	if (t->session && session_passes_on(t->session, h.type)) {
 		n = session_data_begins(t->session);
 		t->data_left = n < 0 ? 0 : h.length;
-		t->bulk = h.length >= BULK_MIN && session_can_splice(t->session);
+		t->bulk = h.length >= SPLICE_MIN && session_can_splice(t->session);
 		return n;
 	}
 	t->wanted = WIRE_HEADER + h.length;
@@ -572,6 +571,9 @@ static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 	do
 		n = recv(t->fd, to, len, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
+	/* What comes now makes an event, and so does the end of file, if it has not already. */
+	if (n > 0 && (size_t)n < len && !t->closed)
+		t->readable = false;
 	n = read_result(t, n);
 	return n > 0 && walk(t, to, (size_t)n) ? -EPROTO : n;
 }
@@ -708,8 +710,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	struct transport *t = arg;
 
 	(void)fd;
-	t->readable |= what & EV_READ;
+	t->readable |= what & (EV_READ | EV_CLOSED);
 	t->writable |= what & EV_WRITE;
+	t->closed |= what & EV_CLOSED;
 	if (!t->session) {
 		transport_flush(t);
 		/* More than its turns are worth: go on at once, after the others. */

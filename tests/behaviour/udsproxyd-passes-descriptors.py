@@ -319,8 +319,8 @@ def order_slow(pair, wire):
 	writer.start()
 	read = bytearray()
 	while len(read) < size:
-		if len(read) + 65536 < size and readable(server, 0):
-			raise AssertionError(f"the message came after {len(read)} of {size} bytes")
+		if readable(server, 0) and len(read) + queued(fd) < size:
+			raise AssertionError(f"the message came after {len(read)} and {queued(fd)} of {size} bytes")
 		other.send(b"o")
 		expect(other_server.recv(1), b"o")
 		read += os.read(fd, 20000)
