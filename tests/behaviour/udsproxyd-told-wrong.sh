@@ -68,6 +68,10 @@ it "a mapping of a name of the peer's" says 2 "names are not known here" --map-u
 it "a mapping to nobody known" says 2 'neither a number nor known here' \
 	--map-gid=1:no-such-group 1 127.0.0.1 1 127.0.0.2 1
 it "a level that there is not" says 2 'error, warning, info or debug' --log-level=loud 1 127.0.0.1 1 127.0.0.2 1
+for n in -1 86401 1m ''; do
+	it "a hold time of '$n'" says 2 'hold-time.*not a number from 0 to 86400' "--hold-time=$n" 1 127.0.0.1 1 127.0.0.2 1
+done
+it "a buffer limit of nothing" says 2 'buffer-limit.*not a number from 1 to 65536' --buffer-limit=0 1 127.0.0.1 1 127.0.0.2 1
 it "a device outside of /dev" says 2 'not below /dev' --device=/etc/passwd 1 127.0.0.1 1 127.0.0.2 1
 it "a runtime directory with too long a name" says 1 'too long' --test-mode \
 	--runtime-dir="/tmp/$(printf '%090d' 0)" 1 127.0.0.1 1 127.0.0.2 1
