@@ -138,17 +138,15 @@ static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *s
 	return n + MAX(more, 0);
 }
 
-ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied, bool *more)
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied)
 {
 	bool with;
 	ssize_t n = plain_bytes(sock, data, len, &with);
 
 	set->n = 0;
 	*tied = 0;
-	*more = true;
 	if (n <= 0)
 		return n;
-	*more = with || (size_t)n == len;
 	if (!with)
 		return fd_recvmsg(sock, data, (size_t)n, MSG_DONTWAIT, set);
 	return recv_message(sock, data, len, set, tied);

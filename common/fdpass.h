@@ -41,13 +41,12 @@ ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *se
  * fd_recv_tied() - the same for a stream, without waiting, with the descriptors tied to their byte
  * @tied	the byte that the descriptors came with, when @set is not empty: before it came
  *		bytes without any, and from it to the end of what was read is one message
- * @more	false: all that was there has been read
  *
  * One recvmsg(2) glues bytes that were sent without descriptors to a later message that has some,
  * and then nobody can tell which of them the descriptors belong to.
  * Return: as fd_recvmsg().
  */
-ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied, bool *more);
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied);
 
 /** fd_peek_plain() - copy the next byte of a stream, which stays there; false when there is none now, or
  * descriptors come with it */

@@ -65,8 +65,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		session_lost(s, ETIMEDOUT, "the link was broken for longer than --hold-time");
 	else if (s->transport)
 		transport_broken(s->transport, ETIMEDOUT, "no answer");
-	else
+	else if (s->dialled)
 		dial(s);
+	else
+		arm(s->held, INT32_MAX);
 }
 
 static struct held *held_new(struct session *s)

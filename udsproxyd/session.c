@@ -282,7 +282,7 @@ static void attach(struct session *s, int fd)
 {
 	s->fd = fd;
 	s->readable = s->writable = true; /* until a call says otherwise */
-	event_assign(&s->event, s->worker->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+	event_assign(&s->event, s->worker->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST,
 		     on_local_event, s);
 	s->watched = !event_add(&s->event, NULL);
 	set_state(s, SESSION_RUNNING);
@@ -490,25 +490,23 @@ static void forward_message(struct session *s, uint8_t *data, size_t len, struct
  * that came with it cannot be left: then there is none until more comes.) */
 static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
 {
-	bool more;
 	int queued = 0;
 	ssize_t n = 0;
 
 	if (!ioctl(s->fd, FIONREAD, &queued) && queued > 1) {
-		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, len) - 1, set, tied, &more);
+		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, len) - 1, set, tied);
 		if (n <= 0 || set->n)
 			return n;
 	}
 	s->primed = fd_peek_plain(s->fd, data + n);
 	if (s->primed)
 		return n + 1;
-	return n ? n : fd_recv_tied(s->fd, data, 1, set, tied, &more);
+	return n ? n : fd_recv_tied(s->fd, data, 1, set, tied);
 }
 
 /* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
 static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
 {
-	bool more;
 	ssize_t n;
 
 	set->n = 0;
@@ -519,11 +517,7 @@ static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct f
 	case SESSION_STREAM:
 		if (s->sticky)
 			return read_sticky(s, data, len, set, tied);
-		n = fd_recv_tied(s->fd, data, len, set, tied, &more);
-		/* What comes now makes an event, and so does the end of file, if it has not already. */
-		if (n > 0 && !more && !s->closed)
-			s->readable = false;
-		return n;
+		return fd_recv_tied(s->fd, data, len, set, tied);
 	case SESSION_PACKET:
 		n = fd_recvmsg(s->fd, data, len, MSG_DONTWAIT | MSG_TRUNC, set);
 		return n > (ssize_t)len ? -EMSGSIZE : n;
@@ -1137,9 +1131,8 @@ static void on_local_event(evutil_socket_t fd, short what, void *arg)
 	struct session *s = arg;
 
 	(void)fd;
-	s->readable |= what & (EV_READ | EV_CLOSED);
+	s->readable |= what & EV_READ;
 	s->writable |= what & EV_WRITE;
-	s->closed |= what & EV_CLOSED;
 	session_pump(s);
 }
 
@@ -1226,7 +1219,7 @@ void session_lost(struct session *s, int error, const char *why)
 		log_info("a connection is lost: %s", why);
 	}
 	if (s->transport)
-		s->transport->session = NULL;
+		transport_close(s->transport);
 	session_end(s);
 }
 
@@ -1597,7 +1590,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		}
 		if (s->client || t->greeted) {
 			session_lost(s, ETIMEDOUT, "no answer");
-			transport_close(t);
 		} else {
 			transport_broken(t, ETIMEDOUT, "no greeting");
 		}

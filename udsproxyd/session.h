@@ -63,7 +63,6 @@ struct session {
 	struct event timer; /* of OPENING and CONNECTING */
 	bool readable;
 	bool writable;
-	bool closed;   /* the other end has said its last: then `readable` is so up to the end of file */
 	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
 	bool sticky;   /* a stream that stays so */
 	bool watched;  /* event is added */
@@ -141,7 +140,7 @@ void session_pay_acks(struct worker *w);
 
 /* ---- when transports break ---- */
 
-/** session_lost() - it ends, and cannot tell the peer */
+/** session_lost() - it ends, and its transport, and cannot tell the peer */
 void session_lost(struct session *s, int error, const char *why);
 /** session_dialled_again() - it was given a fresh transport by us: ask the peer to go on */
 void session_dialled_again(struct session *s);

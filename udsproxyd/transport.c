@@ -62,7 +62,7 @@ static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 	t->fd = fd;
 	t->dialled = dialled;
 	t->grave.free = transport_free;
-	event_assign(&t->event, w->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, t);
+	event_assign(&t->event, w->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, t);
 	event_assign(&t->timer, w->base, -1, 0, on_timer, t);
 	if (event_add(&t->event, NULL) || event_add(&t->timer, &hello_time)) {
 		event_del(&t->event);
@@ -571,9 +571,6 @@ static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 	do
 		n = recv(t->fd, to, len, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	/* What comes now makes an event, and so does the end of file, if it has not already. */
-	if (n > 0 && (size_t)n < len && !t->closed)
-		t->readable = false;
 	n = read_result(t, n);
 	return n > 0 && walk(t, to, (size_t)n) ? -EPROTO : n;
 }
@@ -710,9 +707,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	struct transport *t = arg;
 
 	(void)fd;
-	t->readable |= what & (EV_READ | EV_CLOSED);
+	t->readable |= what & EV_READ;
 	t->writable |= what & EV_WRITE;
-	t->closed |= what & EV_CLOSED;
 	if (!t->session) {
 		transport_flush(t);
 		/* More than its turns are worth: go on at once, after the others. */

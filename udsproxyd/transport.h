@@ -30,7 +30,6 @@ struct transport {
 	struct event timer; /* a HELLO that does not come */
 	bool readable;
 	bool writable;
-	bool closed; /* the peer has said its last: then `readable` is so up to the end of file */
 	bool dialled;	/* by us: we may send OPEN on it */
 	bool greeted;	/* HELLO received */
 	bool pooled;	/* carried a connection before */

@@ -118,7 +118,7 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	stream_pool_init(&w->pool, &d->budget);
 	pthread_mutex_init(&w->posts_lock, NULL);
 	/* Edge-triggered: a socket is registered once and never changed again. */
-	if (!config || fd < 0 || event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE))
+	if (!config || fd < 0 || event_config_require_features(config, EV_FEATURE_ET))
 		die("cannot set an event loop up: %m");
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
 	event_config_set_max_dispatch_interval(config, NULL, CALLBACKS_A_POLL, 0);

@@ -127,17 +127,16 @@ START_TEST(ends_and_errors)
 {
 	struct fdset set;
 	size_t tied;
-	bool more;
 
 	ck_assert_int_eq(fd_recvmsg(sock[1], got, 1, MSG_DONTWAIT, &set), -EAGAIN);
 	ck_assert_int_eq(set.n, 0);
-	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &tied, &more), -EAGAIN);
+	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &tied), -EAGAIN);
 	shutdown(sock[0], SHUT_WR);
 	ck_assert_int_eq(fd_recvmsg(sock[1], got, 1, MSG_DONTWAIT, &set), 0);
-	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &tied, &more), 0);
+	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &tied), 0);
 	ck_assert_int_eq(fd_sendmsg(sock[0], "x", 1, 0, NULL, NULL), -EPIPE);
 	ck_assert_int_eq(fd_recvmsg(-1, got, 1, 0, &set), -EBADF);
-	ck_assert_int_eq(fd_recv_tied(-1, got, 1, &set, &tied, &more), -EBADF);
+	ck_assert_int_eq(fd_recv_tied(-1, got, 1, &set, &tied), -EBADF);
 }
 END_TEST
 
@@ -147,7 +146,6 @@ START_TEST(lost_descriptors_are_an_error)
 	struct rlimit old, few;
 	struct fdset set;
 	size_t tied;
-	bool more;
 
 	ck_assert(!getrlimit(RLIMIT_NOFILE, &old));
 	few = old;
@@ -156,7 +154,7 @@ START_TEST(lost_descriptors_are_an_error)
 		send_with("x", 1, 20);
 		ck_assert(!setrlimit(RLIMIT_NOFILE, &few));
 		if (i)
-			ck_assert_int_eq(fd_recv_tied(sock[1], got, 10, &set, &tied, &more), -EPROTO);
+			ck_assert_int_eq(fd_recv_tied(sock[1], got, 10, &set, &tied), -EPROTO);
 		else
 			ck_assert_int_eq(fd_recvmsg(sock[1], got, 10, MSG_DONTWAIT, &set), -EPROTO);
 		ck_assert(!setrlimit(RLIMIT_NOFILE, &old));
@@ -208,11 +206,10 @@ static size_t receive_all(size_t len, size_t *at, int *n_fds, int max, int *time
 	size_t total = 0;
 	struct fdset set;
 	size_t tied;
-	bool more;
 	ssize_t n;
 
 	*times = 0;
-	while ((n = fd_recv_tied(sock[1], got + total, len, &set, &tied, &more)) > 0) {
+	while ((n = fd_recv_tied(sock[1], got + total, len, &set, &tied)) > 0) {
 		ck_assert_uint_le((size_t)n, len);
 		if (set.n) {
 			ck_assert_int_lt(*times, max);
