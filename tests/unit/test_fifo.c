@@ -47,6 +47,31 @@ START_TEST(too_much_is_refused)
 }
 END_TEST
 
+START_TEST(the_last_bytes_are_cut)
+{
+	struct fifo f = { 0 };
+
+	fifo_cut(&f, 0);
+	fifo_cut(&f, 5); /* of nothing */
+	ck_assert_uint_eq(fifo_len(&f), 0);
+	ck_assert_int_eq(fifo_add(&f, "abcdef", 6), 0);
+	fifo_skip(&f, 1);
+	fifo_cut(&f, 0);
+	ck_assert_uint_eq(fifo_len(&f), 5);
+	fifo_cut(&f, 2);
+	ck_assert_uint_eq(fifo_len(&f), 3);
+	ck_assert_mem_eq(fifo_peek(&f), "bcd", 3);
+	ck_assert_int_eq(fifo_add(&f, "xy", 2), 0);
+	ck_assert_mem_eq(fifo_peek(&f), "bcdxy", 5);
+	fifo_cut(&f, 5); /* all, and the memory with it */
+	ck_assert_uint_eq(fifo_len(&f), 0);
+	ck_assert_ptr_null(f.data);
+	ck_assert_int_eq(fifo_add(&f, "z", 1), 0);
+	fifo_cut(&f, 100);
+	ck_assert_ptr_null(f.data);
+}
+END_TEST
+
 /* Against a queue that is one long array: whatever is added and skipped, the same bytes. */
 START_TEST(as_a_model)
 {
@@ -59,7 +84,7 @@ START_TEST(as_a_model)
 		size_t n = (size_t)rand() % (rand() % 8 ? 64 : 4096);
 		uint8_t *room;
 
-		switch (rand() % 4) {
+		switch (rand() % 5) {
 		case 0:
 			for (size_t i = 0; i < n; i++)
 				model[tail + i] = (uint8_t)rand();
@@ -73,6 +98,11 @@ START_TEST(as_a_model)
 			memset(model + tail, 0xee, n);
 			fifo_commit(&f, n);
 			tail += n;
+			break;
+		case 2:
+			n = n / 4 < tail - head ? n / 4 : tail - head;
+			fifo_cut(&f, n);
+			tail -= n;
 			break;
 		default:
 			n = n < tail - head ? n : tail - head;
@@ -100,6 +130,7 @@ int main(void)
 	tcase_add_test(t, empty);
 	tcase_add_test(t, memory_goes_with_the_last_byte);
 	tcase_add_test(t, too_much_is_refused);
+	tcase_add_test(t, the_last_bytes_are_cut);
 	tcase_add_test(t, as_a_model);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);

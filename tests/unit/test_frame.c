@@ -45,6 +45,20 @@ static int get_opened(const void *payload, size_t size)
 	return err;
 }
 
+static int get_resume(const void *payload, size_t size)
+{
+	struct frame_resume r;
+
+	return frame_get_resume(&r, payload, size);
+}
+
+static int get_resumed(const void *payload, size_t size)
+{
+	struct frame_resumed r;
+
+	return frame_get_resumed(&r, payload, size);
+}
+
 static int decode(decoder *get, const void *payload, size_t size)
 {
 	uint8_t *exact = malloc(size + !size);
@@ -104,6 +118,29 @@ static size_t put_opened(const char *reason, size_t len)
 
 	buf_init(&b, data, sizeof(data));
 	frame_put_opened(&b, &o);
+	ck_assert(!b.bad);
+	return b.pos;
+}
+
+static size_t put_resume(uint64_t received)
+{
+	struct frame_resume r = { .received = received };
+	struct buf b;
+
+	memset(r.id.bytes, 'r', sizeof(r.id.bytes));
+	buf_init(&b, data, sizeof(data));
+	frame_put_resume(&b, &r);
+	ck_assert(!b.bad);
+	return b.pos;
+}
+
+static size_t put_resumed(uint16_t error, uint64_t received)
+{
+	struct frame_resumed r = { .error = error, .received = received };
+	struct buf b;
+
+	buf_init(&b, data, sizeof(data));
+	frame_put_resumed(&b, &r);
 	ck_assert(!b.bad);
 	return b.pos;
 }
@@ -289,6 +326,27 @@ START_TEST(opened_there_and_back)
 }
 END_TEST
 
+START_TEST(resume_there_and_back)
+{
+	size_t n = put_resume(0x0102030405060708);
+	struct frame_resumed answer;
+	struct frame_resume r;
+
+	ck_assert_uint_eq(n, WIRE_ID_SIZE + 8);
+	ck_assert_mem_eq(data + WIRE_ID_SIZE, "\1\2\3\4\5\6\7\10", 8);
+	ck_assert_int_eq(frame_get_resume(&r, data, n), 0);
+	ck_assert_uint_eq(r.id.bytes[0], 'r');
+	ck_assert_uint_eq(r.id.bytes[WIRE_ID_SIZE - 1], 'r');
+	ck_assert_uint_eq(r.received, 0x0102030405060708);
+	n = put_resumed(107, UINT64_MAX);
+	ck_assert_uint_eq(n, 10);
+	ck_assert_mem_eq(data, "\0\153\377\377\377\377\377\377\377\377", 10);
+	ck_assert_int_eq(frame_get_resumed(&answer, data, n), 0);
+	ck_assert_uint_eq(answer.error, 107);
+	ck_assert_uint_eq(answer.received, UINT64_MAX);
+}
+END_TEST
+
 START_TEST(does_not_fit)
 {
 	struct frame_open o = some_open();
@@ -320,6 +378,14 @@ START_TEST(truncated_or_surplus)
 	for (size_t size = 0; size < n; size++)
 		ck_assert_int_eq(decode(get_opened, data, size), -EPROTO);
 	ck_assert_int_eq(decode(get_opened, data, n + 1), -EPROTO);
+	n = put_resume(1);
+	for (size_t size = 0; size < n; size++)
+		ck_assert_int_eq(decode(get_resume, data, size), -EPROTO);
+	ck_assert_int_eq(decode(get_resume, data, n + 1), -EPROTO);
+	n = put_resumed(0, 1);
+	for (size_t size = 0; size < n; size++)
+		ck_assert_int_eq(decode(get_resumed, data, size), -EPROTO);
+	ck_assert_int_eq(decode(get_resumed, data, n + 1), -EPROTO);
 }
 END_TEST
 
@@ -379,6 +445,7 @@ int main(void)
 	tcase_add_test(t, too_many_groups);
 	tcase_add_test(t, nobody_is_no_client);
 	tcase_add_test(t, opened_there_and_back);
+	tcase_add_test(t, resume_there_and_back);
 	tcase_add_test(t, does_not_fit);
 	tcase_add_test(t, truncated_or_surplus);
 	tcase_add_test(t, every_mutation);

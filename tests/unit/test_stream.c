@@ -1,0 +1,681 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream.h"
+#include "util.h"
+
+#define WINDOW_BUDGET ((size_t)64 << 20) /* enough for the whole window */
+
+static struct stream_budget budget;
+static struct stream_pool pool;
+static struct stream_out out;
+static uint8_t wire[4u << 20], payload[WIRE_PAYLOAD_MAX];
+
+static void setup(void)
+{
+	budget = (struct stream_budget){ .limit = WINDOW_BUDGET };
+	stream_pool_init(&pool, &budget);
+	stream_out_init(&out, &pool);
+	for (size_t i = 0; i < sizeof(payload); i++)
+		payload[i] = (uint8_t)(i * 7 + i / 251);
+}
+
+static void teardown(void)
+{
+	stream_out_free(&out);
+	ck_assert_uint_eq(atomic_load(&budget.used), 0);
+	stream_pool_free(&pool);
+}
+
+static void add(uint8_t type, size_t n)
+{
+	struct iovec iov[2] = { { .iov_base = payload, .iov_len = n / 3 },
+				{ .iov_base = payload + n / 3, .iov_len = n - n / 3 } };
+
+	ck_assert_int_eq(stream_add(&out, type, 0, 0, iov, 2), 0);
+}
+
+/* What is unsent, copied to @to; in pieces of one iovec each. */
+static size_t copy_unsent(const struct stream_out *o, uint8_t *to)
+{
+	struct iovec iov[512];
+	int n = stream_unsent(o, iov, ARRAY_LEN(iov));
+	size_t len = 0;
+
+	for (int i = 0; i < n; i++) {
+		ck_assert_uint_gt(iov[i].iov_len, 0);
+		memcpy(to + len, iov[i].iov_base, iov[i].iov_len);
+		len += iov[i].iov_len;
+	}
+	return len;
+}
+
+/* Put a frame as a peer would. */
+static size_t put(uint8_t *to, uint8_t type, size_t n, uint64_t ack)
+{
+	struct frame_header h = { .type = type, .length = (uint32_t)n, .ack = ack };
+
+	frame_put_header(to, &h);
+	memcpy(to + WIRE_HEADER, payload, n);
+	return WIRE_HEADER + n;
+}
+
+/* ---- out -------------------------------------------------------------------------------- */
+
+START_TEST(nothing_is_there)
+{
+	struct iovec iov;
+
+	ck_assert_int_eq(stream_unsent(&out, &iov, 1), 0);
+	ck_assert_uint_eq(stream_frame_left(&out), 0);
+	stream_sent(&out, 0);
+	ck_assert(stream_acked(&out, 0));
+	ck_assert(!stream_acked(&out, 1));
+	ck_assert(stream_rewind(&out, 0));
+	ck_assert(!stream_rewind(&out, 1));
+	ck_assert_uint_gt(stream_room(&out), 0);
+}
+END_TEST
+
+START_TEST(frames_as_on_the_wire)
+{
+	static const size_t sizes[] = { 0, 1, 100, 4000, 5000, STREAM_READ_MAX, WIRE_PAYLOAD_MAX, 3 };
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		struct frame_header h;
+
+		add(WIRE_MSG, sizes[i]);
+		ck_assert_uint_eq(copy_unsent(&out, wire), n + WIRE_HEADER + sizes[i]);
+		ck_assert_int_eq(frame_get_header(&h, wire + n), 0);
+		ck_assert_uint_eq(h.length, sizes[i]);
+		ck_assert_uint_eq(h.type, WIRE_MSG);
+		ck_assert_mem_eq(wire + n + WIRE_HEADER, payload, sizes[i]);
+		n += WIRE_HEADER + sizes[i];
+		ck_assert_uint_eq(out.end, n);
+	}
+	ck_assert_uint_eq(out.sent, 0);
+}
+END_TEST
+
+START_TEST(what_is_reserved_counts_when_committed)
+{
+	size_t len = 0, used;
+	uint8_t *room = stream_reserve(&out, 100, &len);
+	struct frame_header h;
+
+	ck_assert_ptr_nonnull(room);
+	ck_assert_uint_eq(len, 100);
+	ck_assert_uint_eq(out.end, 0); /* and nothing of it is kept, or in the budget */
+	ck_assert_uint_eq(atomic_load(&budget.used), 0);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 0);
+	room = stream_reserve(&out, 200, &len); /* another in its place */
+	memcpy(room, payload, 200);
+	stream_commit(&out, WIRE_DATA, 77, 200);
+	used = atomic_load(&budget.used);
+	ck_assert_uint_gt(used, 200);
+	room = stream_reserve(&out, 50, &len); /* the same chunk */
+	memcpy(room, payload, 10);
+	stream_commit(&out, WIRE_DATA, 78, 10);
+	ck_assert_uint_eq(atomic_load(&budget.used), used);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 2 * WIRE_HEADER + 210);
+	ck_assert_int_eq(frame_get_header(&h, wire), 0);
+	ck_assert_uint_eq(h.ack, 77);
+	ck_assert_uint_eq(h.length, 200);
+	ck_assert_mem_eq(wire + WIRE_HEADER, payload, 200);
+	ck_assert_int_eq(frame_get_header(&h, wire + WIRE_HEADER + 200), 0);
+	ck_assert_uint_eq(h.ack, 78);
+	ck_assert_uint_eq(h.length, 10);
+}
+END_TEST
+
+/* A reservation that is not used is in nobody's way: neither another connection's nor another frame's. */
+START_TEST(what_is_reserved_can_be_left)
+{
+	struct stream_out other;
+	size_t len;
+
+	stream_out_init(&other, &pool);
+	add(WIRE_DATA, 10);
+	ck_assert_ptr_nonnull(stream_reserve(&out, STREAM_READ_MAX, &len));
+	ck_assert_ptr_nonnull(stream_reserve(&other, STREAM_READ_MAX, &len));
+	memcpy(stream_reserve(&out, 20, &len), payload, 20);
+	stream_commit(&out, WIRE_DATA, 0, 20);
+	ck_assert_uint_eq(copy_unsent(&other, wire), 0);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 2 * WIRE_HEADER + 30);
+	ck_assert_mem_eq(wire + 2 * WIRE_HEADER + 10, payload, 20);
+	ck_assert_ptr_nonnull(stream_reserve(&other, STREAM_READ_MAX, &len)); /* left for teardown */
+}
+END_TEST
+
+START_TEST(reserved_room_is_bounded)
+{
+	for (size_t want = 1; want <= STREAM_READ_MAX; want = want * 3 + 1) {
+		size_t len = 0;
+		uint8_t *room = stream_reserve(&out, want, &len);
+
+		ck_assert_ptr_nonnull(room);
+		ck_assert_uint_gt(len, 0);
+		ck_assert_uint_le(len, want);
+		memset(room, 0xee, len); /* ASan looks on */
+		stream_commit(&out, WIRE_DATA, 0, len);
+	}
+	ck_assert_uint_eq(copy_unsent(&out, wire), out.end);
+}
+END_TEST
+
+START_TEST(pieces_are_as_many_as_asked_for)
+{
+	struct iovec iov[3];
+
+	for (int i = 0; i < 10; i++)
+		add(WIRE_DATA, WIRE_PAYLOAD_MAX); /* a chunk each */
+	ck_assert_int_eq(stream_unsent(&out, iov, 3), 3);
+	ck_assert_int_eq(stream_unsent(&out, iov, 1), 1);
+	ck_assert_uint_eq(iov->iov_len, WIRE_HEADER + WIRE_PAYLOAD_MAX);
+	stream_sent(&out, WIRE_HEADER + WIRE_PAYLOAD_MAX);
+	ck_assert_int_eq(stream_unsent(&out, iov, 3), 3);
+	stream_sent(&out, 8 * (WIRE_HEADER + WIRE_PAYLOAD_MAX) + 1);
+	ck_assert_int_eq(stream_unsent(&out, iov, 3), 1);
+	ck_assert_uint_eq(iov->iov_len, WIRE_HEADER + WIRE_PAYLOAD_MAX - 1);
+}
+END_TEST
+
+/* Frames in small chunks, one of several chunks' size, and empty ones; as they are on the wire. */
+static const size_t some_sizes[] = { 0, 1, 5, 8120, 700, 0, 3000, 5000, 9000, 31 };
+
+static size_t add_some(void)
+{
+	size_t n;
+
+	for (size_t i = 0; i < ARRAY_LEN(some_sizes); i++)
+		add(WIRE_DATA, some_sizes[i]);
+	n = copy_unsent(&out, wire);
+	ck_assert_uint_eq(n, out.end);
+	return n;
+}
+
+/* Bytes of the frame that byte @at is in, from there on; 0 for a frame's first byte. */
+static size_t left_of_frame(size_t at)
+{
+	size_t end = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(some_sizes); i++) {
+		if (at == end)
+			return 0;
+		end += WIRE_HEADER + some_sizes[i];
+		if (at < end)
+			return end - at;
+	}
+	return 0;
+}
+
+static void check_unsent(size_t from, size_t n)
+{
+	static uint8_t got[65536];
+
+	ck_assert_uint_eq(out.sent, from);
+	ck_assert_uint_eq(copy_unsent(&out, got), n - from);
+	ck_assert(!memcmp(got, wire + from, n - from));
+	ck_assert_uint_eq(stream_frame_left(&out), left_of_frame(from));
+}
+
+START_TEST(sent_byte_by_byte)
+{
+	size_t n = add_some();
+
+	for (size_t i = 0; i < n; i++) {
+		check_unsent(i, n);
+		stream_sent(&out, 1);
+	}
+	check_unsent(n, n);
+	add(WIRE_DATA, 9); /* and what comes later */
+	ck_assert_uint_eq(copy_unsent(&out, wire + n), WIRE_HEADER + 9);
+}
+END_TEST
+
+START_TEST(rewound_to_every_byte)
+{
+	size_t n = add_some();
+
+	stream_sent(&out, n);
+	for (size_t i = 0; i <= n; i++) {
+		ck_assert(stream_rewind(&out, i));
+		check_unsent(i, n);
+		stream_sent(&out, n - i);
+		check_unsent(n, n);
+	}
+	ck_assert(!stream_rewind(&out, n + 1));
+	check_unsent(n, n);
+}
+END_TEST
+
+/* With every byte acknowledged, to every byte that is not. */
+START_TEST(rewound_behind_acks)
+{
+	size_t n = add_some();
+
+	stream_sent(&out, n);
+	for (size_t acked = 0; acked <= n; acked += 13) {
+		ck_assert(stream_acked(&out, acked));
+		ck_assert_uint_le(out.kept, acked);
+		ck_assert(out.kept == acked || left_of_frame(acked)); /* a frame's beginning */
+		ck_assert_uint_eq(left_of_frame(out.kept), 0);
+		for (size_t i = acked; i <= n; i += 1 + (n - acked) / 50) {
+			ck_assert(stream_rewind(&out, i));
+			check_unsent(i, n);
+			stream_sent(&out, n - i);
+		}
+		if (acked)
+			ck_assert(!stream_rewind(&out, acked - 1));
+	}
+}
+END_TEST
+
+START_TEST(acknowledged_frames_are_freed)
+{
+	const size_t whole = WIRE_HEADER + WIRE_PAYLOAD_MAX;
+	size_t used;
+
+	for (int i = 0; i < 3; i++)
+		add(WIRE_DATA, WIRE_PAYLOAD_MAX);
+	used = atomic_load(&budget.used);
+	ck_assert_uint_ge(used, 3 * whole);
+	ck_assert(!stream_acked(&out, 1)); /* nothing was sent */
+	stream_sent(&out, 2 * whole + 1);
+	ck_assert(stream_acked(&out, whole - 1));
+	ck_assert_uint_eq(out.kept, 0);
+	ck_assert_uint_eq(atomic_load(&budget.used), used);
+	ck_assert(stream_acked(&out, whole));
+	ck_assert_uint_eq(out.kept, whole);
+	ck_assert_uint_eq(atomic_load(&budget.used), used / 3 * 2);
+	ck_assert(stream_acked(&out, 5)); /* an old one */
+	ck_assert_uint_eq(out.acked, whole);
+	ck_assert(stream_acked(&out, 2 * whole + 1));
+	ck_assert_uint_eq(out.kept, 2 * whole);
+	ck_assert(!stream_acked(&out, 2 * whole + 2));
+	ck_assert_uint_eq(out.acked, 2 * whole + 1);
+	ck_assert(stream_rewind(&out, 2 * whole + 1));
+	ck_assert_uint_eq(copy_unsent(&out, wire), whole - 1);
+	stream_sent(&out, whole - 1);
+	ck_assert(stream_acked(&out, 3 * whole));
+	ck_assert_uint_eq(atomic_load(&budget.used), 0);
+	ck_assert_ptr_null(out.first);
+	add(WIRE_SHUT, 0); /* as if nothing had been */
+	ck_assert_uint_eq(copy_unsent(&out, wire), WIRE_HEADER);
+}
+END_TEST
+
+/* Small frames share a chunk, which goes with the last of them, also while more are added to it. */
+START_TEST(small_frames_share_memory)
+{
+	size_t used;
+
+	add(WIRE_DATA, 10);
+	used = atomic_load(&budget.used);
+	ck_assert_uint_le(used, 8192);
+	for (int i = 1; i < 100; i++) {
+		add(WIRE_DATA, 10);
+		stream_sent(&out, 26);
+		ck_assert(stream_acked(&out, out.sent));
+		ck_assert_uint_eq(out.kept, out.acked);
+	}
+	ck_assert_uint_eq(atomic_load(&budget.used), used);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 26);
+	stream_sent(&out, 26);
+	ck_assert(stream_acked(&out, out.end));
+	ck_assert_uint_eq(atomic_load(&budget.used), 0);
+}
+END_TEST
+
+/* ---- bounds ------------------------------------------------------------------------------- */
+
+START_TEST(window)
+{
+	size_t room = stream_room(&out);
+
+	ck_assert_uint_eq(room, WIRE_WINDOW);
+	add(WIRE_DATA, 100000);
+	ck_assert_uint_eq(stream_room(&out), WIRE_WINDOW - 100000 - WIRE_HEADER);
+	for (int i = 0; i < 3; i++)
+		add(WIRE_DATA, WIRE_PAYLOAD_MAX);
+	add(WIRE_DATA, 161000);
+	ck_assert_uint_gt(stream_room(&out), 0);
+	add(WIRE_DATA, stream_room(&out) - WIRE_HEADER - 100);
+	ck_assert_uint_eq(stream_room(&out), 0); /* 100 bytes are none */
+	stream_sent(&out, (size_t)out.end);
+	ck_assert_uint_eq(stream_room(&out), 0); /* it is acks that make room, */
+	ck_assert(stream_acked(&out, 1000));
+	ck_assert_uint_eq(stream_room(&out), 1100); /* though nothing could be freed yet */
+	ck_assert(stream_acked(&out, out.end));
+	ck_assert_uint_eq(stream_room(&out), WIRE_WINDOW);
+}
+END_TEST
+
+START_TEST(budget_of_all)
+{
+	size_t room;
+
+	budget.limit = 1000000;
+	room = stream_room(&out);
+	ck_assert_uint_lt(room, budget.limit / 2); /* one of several connections */
+	atomic_store(&budget.used, 900000);
+	ck_assert_uint_lt(stream_room(&out), room / 5);
+	for (size_t used = 1000000; used <= 3000000; used += 1000000) {
+		atomic_store(&budget.used, used);
+		ck_assert_uint_gt(stream_room(&out), 0); /* one that keeps nothing may go on */
+		ck_assert_uint_le(stream_room(&out), 8192);
+	}
+	add(WIRE_DATA, 4000);
+	ck_assert_uint_eq(stream_room(&out), 0);
+	stream_sent(&out, 4016);
+	ck_assert(stream_acked(&out, 4016));
+	ck_assert_uint_gt(stream_room(&out), 0);
+	ck_assert_uint_eq(atomic_load(&budget.used), 3000000);
+	atomic_store(&budget.used, 0);
+}
+END_TEST
+
+START_TEST(pool_is_used_again_and_bounded)
+{
+	struct stream_chunk *first;
+	size_t len;
+
+	add(WIRE_DATA, 100);
+	first = out.first;
+	stream_out_free(&out);
+	stream_out_init(&out, &pool);
+	add(WIRE_DATA, 100);
+	ck_assert_ptr_eq(out.first, first);
+	stream_reserve(&out, STREAM_READ_MAX, &len); /* left, and taken again */
+	ck_assert_ptr_eq(stream_reserve(&out, STREAM_READ_MAX, &len), stream_reserve(&out, STREAM_READ_MAX, &len));
+	for (int i = 0; i < 100; i++) {
+		add(WIRE_DATA, 3000);
+		add(WIRE_DATA, STREAM_READ_MAX);
+		add(WIRE_DATA, WIRE_PAYLOAD_MAX); /* of a size of its own: not kept at rest */
+	}
+	stream_out_free(&out);
+	stream_out_init(&out, &pool);
+	ck_assert_uint_gt(pool.n_rest[0], 0);
+	ck_assert_uint_gt(pool.n_rest[1], 0);
+	ck_assert_uint_le(pool.n_rest[0], 16);
+	ck_assert_uint_le(pool.n_rest[1], 16);
+}
+END_TEST
+
+/* ---- in ---------------------------------------------------------------------------------- */
+
+static struct stream_in in;
+
+/* A stream as a peer sends it, with uncounted frames between: what of each prefix has been received? */
+struct expected {
+	size_t received; /* bytes of the stream */
+	size_t cut;	 /* bytes that a break takes away again */
+};
+
+static struct expected expected[2048];
+static uint8_t counted[2048]; /* without those between */
+
+/* Return: how many bytes. */
+static size_t peer_stream(bool packets)
+{
+	static const struct {
+		uint8_t type;
+		uint16_t size;
+	} frames[] = { { WIRE_OPENED, 6 }, { WIRE_DATA, 30 }, { WIRE_ACK, 0 },	 { WIRE_DATA, 0 },  { WIRE_MSG, 40 },
+		       { WIRE_ORDER, 24 }, { WIRE_ACK, 0 },   { WIRE_DATA, 500 }, { WIRE_STOP, 0 }, { WIRE_MSG, 300 },
+		       { WIRE_SHUT, 0 },   { WIRE_ACK, 0 } };
+	size_t n = 0, received = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(frames); i++) {
+		bool direct = frames[i].type == WIRE_DATA && !packets;
+		size_t size = WIRE_HEADER + frames[i].size;
+
+		put(wire + n, frames[i].type, frames[i].size, 0);
+		if (frame_counted(frames[i].type))
+			memcpy(counted + received, wire + n, size);
+		for (size_t j = 0; j < size; j++) {
+			bool counts = direct && j >= WIRE_HEADER;
+
+			expected[n + j] = (struct expected){ received + (counts ? j : 0), counts ? 0 : j };
+		}
+		n += size;
+		received += frame_counted(frames[i].type) ? size : 0;
+	}
+	expected[n] = (struct expected){ received, 0 };
+	return n;
+}
+
+static void start(bool packets)
+{
+	in = (struct stream_in){ .packets = packets };
+}
+
+static void walk(const uint8_t *data, size_t n)
+{
+	uint8_t *exact = malloc(n + !n); /* ASan looks on */
+
+	memcpy(exact, data, n);
+	ck_assert_int_eq(stream_walk(&in, &out, exact, n), 0);
+	free(exact);
+}
+
+START_TEST(walked_at_every_split)
+{
+	bool packets = _i;
+	size_t n = peer_stream(packets);
+
+	for (size_t split = 0; split <= n; split++) {
+		start(packets);
+		walk(wire, split);
+		ck_assert_uint_eq(in.received, expected[split].received);
+		walk(wire + split, n - split);
+		ck_assert_uint_eq(in.received, expected[n].received);
+		ck_assert(in.heard && !in.over);
+	}
+	start(packets);
+	for (size_t i = 0; i < n; i++) {
+		walk(wire + i, 1);
+		ck_assert_uint_eq(in.received, expected[i + 1].received);
+	}
+}
+END_TEST
+
+/* Then the peer sends its stream again, from the byte on that `received` names: no uncounted frame lies before that. */
+START_TEST(cut_at_every_byte)
+{
+	bool packets = _i;
+	size_t n = peer_stream(packets);
+
+	for (size_t split = 0; split <= n; split++) {
+		start(packets);
+		walk(wire, split);
+		ck_assert_uint_eq(stream_cut(&in), expected[split].cut);
+		ck_assert_uint_eq(in.received, expected[split].received);
+		ck_assert_uint_eq(stream_cut(&in), 0);
+		walk(counted + in.received, expected[n].received - in.received);
+		ck_assert_uint_eq(in.received, expected[n].received);
+		ck_assert_uint_eq(stream_cut(&in), 0); /* a frame's end */
+	}
+}
+END_TEST
+
+/* A cut twice over, between attempts that bring less than a header. */
+START_TEST(cut_again_and_again)
+{
+	size_t n = peer_stream(false);
+
+	start(false);
+	for (size_t i = 0; i < n;) {
+		size_t part = MIN(5 + i % 40, n - i), cut;
+
+		walk(wire + i, part);
+		cut = stream_cut(&in);
+		ck_assert_uint_eq(cut, expected[i + part].cut);
+		i += part - cut;
+		if (part == cut) { /* no frame came whole: let it */
+			struct frame_header h;
+
+			ck_assert_int_eq(frame_get_header(&h, wire + i), 0);
+			walk(wire + i, WIRE_HEADER + h.length);
+			i += WIRE_HEADER + h.length;
+			ck_assert_uint_eq(stream_cut(&in), 0);
+		}
+		ck_assert_uint_eq(in.received, expected[i].received);
+	}
+	ck_assert_uint_eq(in.received, expected[n].received);
+}
+END_TEST
+
+START_TEST(spliced_bytes_count)
+{
+	size_t n = put(wire, WIRE_DATA, 1000, 0);
+
+	start(false);
+	walk(wire, WIRE_HEADER + 10);
+	stream_walked(&in, 900);
+	ck_assert_uint_eq(in.received, WIRE_HEADER + 910);
+	ck_assert_uint_eq(in.left, 90);
+	walk(wire + WIRE_HEADER + 910, 40);
+	ck_assert_uint_eq(stream_cut(&in), 0);
+	stream_walked(&in, 50);
+	ck_assert_uint_eq(in.received, n);
+	walk(wire, n); /* a header is expected again */
+	ck_assert_uint_eq(in.received, 2 * n);
+}
+END_TEST
+
+START_TEST(large_frames)
+{
+	static const uint8_t types[] = { WIRE_DATA, WIRE_MSG, WIRE_ORDER };
+
+	for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+		size_t n = put(wire, types[i], WIRE_PAYLOAD_MAX, 0);
+
+		start(i == 1);
+		walk(wire, n - 1);
+		ck_assert_uint_eq(in.received, types[i] == WIRE_DATA ? n - 1 : 0);
+		walk(wire + n - 1, 1);
+		ck_assert_uint_eq(in.received, n);
+	}
+	start(false);
+	put(wire, WIRE_DATA, 0, 0);
+	wire[1] = WIRE_PAYLOAD_MAX >> 16; /* one more than */
+	wire[3] = 1;
+	ck_assert_int_eq(stream_walk(&in, &out, wire, WIRE_HEADER), -EPROTO);
+}
+END_TEST
+
+START_TEST(acks_are_found)
+{
+	size_t n;
+
+	for (int i = 0; i < 3; i++)
+		add(WIRE_DATA, 84);
+	stream_sent(&out, 250);
+	n = put(wire, WIRE_DATA, 20, 100);
+	n += put(wire + n, WIRE_ACK, 0, 150);
+	n += put(wire + n, WIRE_MSG, 20, 140); /* sent again: an old one */
+	n += put(wire + n, WIRE_END, 0, 250);
+	start(false);
+	walk(wire, WIRE_HEADER - 1);
+	ck_assert_uint_eq(out.acked, 0);
+	walk(wire + WIRE_HEADER - 1, 1); /* with the header, whatever is behind it */
+	ck_assert_uint_eq(out.acked, 100);
+	ck_assert_uint_eq(out.kept, 100);
+	walk(wire + WIRE_HEADER, 20 + 2 * WIRE_HEADER + 20);
+	ck_assert_uint_eq(out.acked, 150);
+	ck_assert_uint_eq(out.kept, 100);
+	walk(wire + n - WIRE_HEADER, WIRE_HEADER);
+	ck_assert_uint_eq(out.acked, 250);
+	ck_assert_uint_eq(out.kept, 200);
+}
+END_TEST
+
+START_TEST(violations)
+{
+	static const uint8_t ours[] = { WIRE_OPENED, WIRE_DATA, WIRE_MSG, WIRE_ORDER, WIRE_SHUT,
+					WIRE_STOP,   WIRE_ACK,	WIRE_END, WIRE_ABORT };
+	static const uint8_t others[] = { WIRE_HELLO, WIRE_OPEN, WIRE_RETIRE, WIRE_RESUME };
+
+	add(WIRE_DATA, 84);
+	stream_sent(&out, 50);
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+		start(false);
+		put(wire, ours[i], 0, 51); /* more than was sent */
+		ck_assert_int_eq(stream_walk(&in, &out, wire, WIRE_HEADER), -EPROTO);
+		ck_assert_uint_eq(out.acked, 0);
+		ck_assert_uint_eq(in.received, 0);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) { /* no connection's: it means nothing there */
+		start(false);
+		put(wire, others[i], 0, 51);
+		walk(wire, WIRE_HEADER);
+		ck_assert_uint_eq(out.acked, 0);
+	}
+	start(false);
+	put(wire, WIRE_TYPE_MAX + 1, 0, 0);
+	ck_assert_int_eq(stream_walk(&in, &out, wire, WIRE_HEADER), -EPROTO);
+	start(false);
+	put(wire, WIRE_SHUT, 0, 0);
+	wire[3] = 1; /* with a payload */
+	ck_assert_int_eq(stream_walk(&in, &out, wire, WIRE_HEADER), -EPROTO);
+}
+END_TEST
+
+START_TEST(acks_that_are_due)
+{
+	start(false);
+	ck_assert(!stream_ack_due(&in));
+	in.delivered = WIRE_ACK_EVERY - 1;
+	ck_assert(!stream_ack_due(&in));
+	in.delivered = WIRE_ACK_EVERY;
+	ck_assert(stream_ack_due(&in));
+	ck_assert_uint_eq(stream_ack(&in), WIRE_ACK_EVERY);
+	ck_assert(!stream_ack_due(&in));
+	in.delivered += WIRE_ACK_EVERY;
+	ck_assert(stream_ack_due(&in));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("stream");
+	TCase *t = tcase_create("stream");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	suite_add_tcase(s, t);
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, nothing_is_there);
+	tcase_add_test(t, frames_as_on_the_wire);
+	tcase_add_test(t, what_is_reserved_counts_when_committed);
+	tcase_add_test(t, what_is_reserved_can_be_left);
+	tcase_add_test(t, reserved_room_is_bounded);
+	tcase_add_test(t, pieces_are_as_many_as_asked_for);
+	tcase_add_test(t, sent_byte_by_byte);
+	tcase_add_test(t, rewound_to_every_byte);
+	tcase_add_test(t, rewound_behind_acks);
+	tcase_add_test(t, acknowledged_frames_are_freed);
+	tcase_add_test(t, small_frames_share_memory);
+	tcase_add_test(t, window);
+	tcase_add_test(t, budget_of_all);
+	tcase_add_test(t, pool_is_used_again_and_bounded);
+	tcase_add_loop_test(t, walked_at_every_split, 0, 2);
+	tcase_add_loop_test(t, cut_at_every_byte, 0, 2);
+	tcase_add_test(t, cut_again_and_again);
+	tcase_add_test(t, spliced_bytes_count);
+	tcase_add_test(t, large_frames);
+	tcase_add_test(t, acks_are_found);
+	tcase_add_test(t, violations);
+	tcase_add_test(t, acks_that_are_due);
+	srunner_set_tap(sr, "-");
+	srunner_run_all(sr, CK_SILENT);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
