@@ -282,7 +282,8 @@ bool stream_acked(struct stream_out *o, uint64_t ack)
 
 bool stream_rewind(struct stream_out *o, uint64_t received)
 {
-	if (received < o->acked || received > o->sent)
+	o->reached = MAX(o->reached, o->sent);
+	if (received < o->acked || received > o->reached)
 		return false;
 	o->cursor = NULL;
 	o->cursor_at = 0;
@@ -307,7 +308,7 @@ static void count(struct stream_in *in, uint32_t n)
 		in->received += n;
 	} else if (!in->left) {
 		in->received += in->counted ? in->came : 0;
-		in->came = 0;
+		in->came = in->over ? in->came : 0;
 	}
 }
 
@@ -358,9 +359,10 @@ size_t stream_cut(struct stream_in *in)
 	size_t cut = in->head_len;
 
 	in->head_len = 0;
-	if (in->left && !in->direct) {
+	if (in->over || (in->left && !in->direct)) {
 		cut = in->came;
 		in->left = 0;
+		in->over = false;
 	}
 	return cut;
 }

@@ -56,6 +56,7 @@ struct stream_out {
 	uint64_t kept;		     /* a frame's first byte: those before are acknowledged and gone */
 	uint64_t acked;
 	uint64_t sent;
+	uint64_t reached;	     /* at most, before a rewind that may have gone too far back */
 	uint64_t end;
 };
 
@@ -111,7 +112,8 @@ size_t stream_frame_left(const struct stream_out *o);
 /** stream_acked() - the peer has delivered so many; false when they were never sent */
 bool stream_acked(struct stream_out *o, uint64_t ack);
 /** stream_rewind() - go on sending at byte @received of the stream; false when that is not one that can
- * be sent (again) */
+ * be sent (again). An attempt to resume that was given up may be read late: it goes too far back, and the next one
+ * forth again. */
 bool stream_rewind(struct stream_out *o, uint64_t received);
 
 /* ---- in --------------------------------------------------------------------------------- */
@@ -124,7 +126,8 @@ int stream_walk(struct stream_in *in, struct stream_out *o, const uint8_t *data,
 /** stream_walked() - @n bytes of the current frame's payload came, and are not here to be looked at */
 void stream_walked(struct stream_in *in, size_t n);
 /** stream_cut() - the transport is broken: Return: how many of the bytes that came last belong to a frame
- * that will be sent again from its beginning. What comes next is a frame's beginning, or the rest of DATA. */
+ * that will be sent again from its beginning, as an END is, which was not acted on. What comes next is a frame's
+ * beginning, or the rest of DATA. */
 size_t stream_cut(struct stream_in *in);
 /** stream_ack() - the value for the next frame's ack, which is told with it */
 uint64_t stream_ack(struct stream_in *in);

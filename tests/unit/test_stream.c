@@ -275,6 +275,26 @@ START_TEST(rewound_behind_acks)
 }
 END_TEST
 
+/* An attempt that is read late goes back further than the next one, which still finds what was sent. */
+START_TEST(rewound_too_far_and_forth)
+{
+	size_t n = add_some();
+
+	stream_sent(&out, 5000);
+	ck_assert(stream_rewind(&out, 10));
+	ck_assert(!stream_acked(&out, 11)); /* on this transport so much was not sent */
+	ck_assert(stream_rewind(&out, 20));
+	ck_assert(stream_rewind(&out, 5000));
+	check_unsent(5000, n);
+	ck_assert(!stream_rewind(&out, 5001));
+	ck_assert(stream_acked(&out, 4500));
+	ck_assert(!stream_rewind(&out, 4499));
+	ck_assert(stream_rewind(&out, 4500));
+	stream_sent(&out, n - 4500);
+	ck_assert(stream_rewind(&out, n));
+}
+END_TEST
+
 START_TEST(acknowledged_frames_are_freed)
 {
 	const size_t whole = WIRE_HEADER + WIRE_PAYLOAD_MAX;
@@ -530,6 +550,30 @@ START_TEST(cut_again_and_again)
 }
 END_TEST
 
+/* END comes again when it was not acted on; it is no part of the stream. */
+START_TEST(end_is_cut)
+{
+	size_t n = put(wire, WIRE_DATA, 10, 0);
+	size_t end = put(wire + n, WIRE_END, 0, 0);
+
+	start(false);
+	walk(wire, n + end - 1);
+	ck_assert(!in.over);
+	ck_assert_uint_eq(stream_cut(&in), WIRE_HEADER - 1);
+	walk(wire + n, end);
+	ck_assert(in.over);
+	ck_assert_uint_eq(in.received, n);
+	walk(wire, n); /* another connection's */
+	ck_assert_uint_eq(in.received, n);
+	ck_assert_uint_eq(stream_cut(&in), WIRE_HEADER);
+	ck_assert(!in.over);
+	ck_assert_uint_eq(stream_cut(&in), 0);
+	walk(wire + n, end);
+	ck_assert(in.over);
+	ck_assert_uint_eq(in.received, n);
+}
+END_TEST
+
 START_TEST(spliced_bytes_count)
 {
 	size_t n = put(wire, WIRE_DATA, 1000, 0);
@@ -660,6 +704,7 @@ int main(void)
 	tcase_add_test(t, sent_byte_by_byte);
 	tcase_add_test(t, rewound_to_every_byte);
 	tcase_add_test(t, rewound_behind_acks);
+	tcase_add_test(t, rewound_too_far_and_forth);
 	tcase_add_test(t, acknowledged_frames_are_freed);
 	tcase_add_test(t, small_frames_share_memory);
 	tcase_add_test(t, window);
@@ -668,6 +713,7 @@ int main(void)
 	tcase_add_loop_test(t, walked_at_every_split, 0, 2);
 	tcase_add_loop_test(t, cut_at_every_byte, 0, 2);
 	tcase_add_test(t, cut_again_and_again);
+	tcase_add_test(t, end_is_cut);
 	tcase_add_test(t, spliced_bytes_count);
 	tcase_add_test(t, large_frames);
 	tcase_add_test(t, acks_are_found);
