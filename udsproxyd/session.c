@@ -1318,9 +1318,13 @@ int session_resume(struct transport *t, const struct frame_header *h, const uint
 	}
 	if (!stream_rewind(&s->out, r.received))
 		return -EPROTO;
+	/* The answer goes before the rest of a frame, and there is room for it when the peer listens. */
+	send_resumed(t, 0, s->in.received);
+	transport_flush(t);
+	if (fifo_len(&t->out))
+		return -EPROTO;
 	if (go_on_over(s, t))
 		return -ENOMEM;
-	send_resumed(t, 0, s->in.received);
 	log_debug("a connection goes on");
 	hold_end(s);
 	return 0;
