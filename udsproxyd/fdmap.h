@@ -45,9 +45,6 @@ void fdmap_forget_files(struct session *s);
 int fdmap_make(struct session *s, const char *text, size_t size, unsigned count, struct fdset *set,
 	       char *reason);
 
-/** fdmap_adopt() - the parked session @s is to carry channel @id; -EPROTO: it is carried already */
-int fdmap_adopt(struct session *s, const struct frame_id *id);
-
 /** fdmap_crosses() - would @fd cross? 0, or a negative errno with @reason */
 int fdmap_crosses(struct daemon *d, int fd, char *reason);
 

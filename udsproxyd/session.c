@@ -31,6 +31,7 @@
 #include "connector.h"
 #include "fdmap.h"
 #include "hold.h"
+#include "kind.h"
 #include "splice.h"
 #include "util.h"
 
@@ -1485,7 +1486,7 @@ static int accept_channel(struct session *s, const struct frame_open *o)
 	memcpy(id.bytes, o->name, sizeof(id.bytes));
 	/* No timer: the dialler takes it back when the message cannot come any more. */
 	set_state(s, SESSION_PARKED);
-	return fdmap_adopt(s, &id);
+	return kind_adopt_channel(s, &id);
 }
 
 int session_accept(struct transport *t, const struct frame_header *h, const uint8_t *payload)

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "description.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "util.h"
+
+static const struct {
+	int local;
+	uint32_t wire;
+} open_flags[] = {
+	{ O_APPEND, WIRE_O_APPEND }, { O_NONBLOCK, WIRE_O_NONBLOCK },
+	{ O_SYNC, WIRE_O_SYNC },     { O_DSYNC, WIRE_O_DSYNC },
+	{ O_DIRECT, WIRE_O_DIRECT }, { O_DIRECTORY, WIRE_O_DIRECTORY },
+};
+
+uint32_t description_flags(int local)
+{
+	int mode = local & O_ACCMODE;
+	uint32_t wire =
+		(mode != O_WRONLY ? WIRE_O_READ : 0u) | (mode != O_RDONLY ? WIRE_O_WRITE : 0u);
+
+	for (size_t i = 0; i < ARRAY_LEN(open_flags); i++)
+		if ((local & open_flags[i].local) == open_flags[i].local)
+			wire |= open_flags[i].wire;
+	return wire;
+}
+
+int description_local_flags(uint32_t flags)
+{
+	int local = !(flags & WIRE_O_WRITE) ? O_RDONLY : flags & WIRE_O_READ ? O_RDWR : O_WRONLY;
+
+	for (size_t i = 0; i < ARRAY_LEN(open_flags); i++)
+		if (flags & open_flags[i].wire)
+			local |= open_flags[i].local;
+	return local;
+}
+
+void description_put(struct buf *b, const struct description *d)
+{
+	buf_put_u8(b, d->kind);
+	switch ((enum wire_descriptor)d->kind) {
+	case WIRE_FD_PIPE_READ:
+	case WIRE_FD_PIPE_WRITE:
+		frame_put_id(b, &d->id);
+		buf_put_u32(b, d->times);
+		return;
+	case WIRE_FD_SOCKET:
+	case WIRE_FD_LISTENER:
+		frame_put_id(b, &d->id);
+		buf_put_u8(b, d->socktype);
+		return;
+	case WIRE_FD_FILE:
+		buf_put_u32(b, d->flags);
+		buf_put_u64(b, d->offset);
+		buf_put_str(b, d->name, d->name_len);
+		return;
+	case WIRE_FD_DEVICE:
+		buf_put_u32(b, d->flags);
+		buf_put_str(b, d->name, d->name_len);
+		return;
+	case WIRE_FD_SAME:
+		buf_put_u16(b, d->index);
+		return;
+	}
+	b->bad = true;
+}
+
+/* Wrong is what no local call could be given. */
+static void require(struct buf *b, bool right)
+{
+	b->bad |= !right;
+}
+
+static void get_name(struct buf *b, struct description *d)
+{
+	d->name = buf_get_str(b, &d->name_len);
+	require(b, d->name_len < WIRE_PATH_MAX && !(d->name && memchr(d->name, '\0', d->name_len)));
+}
+
+static void get_offset(struct buf *b, struct description *d)
+{
+	d->offset = buf_get_u64(b);
+	require(b, d->offset <= INT64_MAX);
+}
+
+static void get_particulars(struct buf *b, struct description *d)
+{
+	switch ((enum wire_descriptor)d->kind) {
+	case WIRE_FD_PIPE_READ:
+	case WIRE_FD_PIPE_WRITE:
+		frame_get_id(b, &d->id);
+		d->times = buf_get_u32(b);
+		return;
+	case WIRE_FD_SOCKET:
+	case WIRE_FD_LISTENER:
+		frame_get_id(b, &d->id);
+		d->socktype = buf_get_u8(b);
+		require(b, d->socktype == WIRE_STREAM || d->socktype == WIRE_SEQPACKET);
+		return;
+	case WIRE_FD_FILE:
+		d->flags = buf_get_u32(b);
+		get_offset(b, d);
+		get_name(b, d);
+		return;
+	case WIRE_FD_DEVICE:
+		d->flags = buf_get_u32(b);
+		get_name(b, d);
+		return;
+	case WIRE_FD_SAME:
+		d->index = buf_get_u16(b);
+		return;
+	}
+	b->bad = true;
+}
+
+int description_get(struct buf *b, struct description *d)
+{
+	*d = (struct description){ .kind = buf_get_u8(b) };
+	get_particulars(b, d);
+	return b->bad ? -EPROTO : 0;
+}
