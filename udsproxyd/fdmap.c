@@ -14,7 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+
+#include <linux/kcmp.h>
 
 #include "aside.h"
 #include "kind.h"
@@ -84,11 +87,6 @@ static int look_other(int fd, char *reason)
 	return kind_refuse(reason, *what ? what : "of an unknown kind");
 }
 
-static bool is_channel(uint8_t kind)
-{
-	return kinds[kind].pass == kind_pass_channel;
-}
-
 static int look(const struct config *c, int fd, struct item *item, char *reason)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -100,7 +98,6 @@ static int look(const struct config *c, int fd, struct item *item, char *reason)
 	    statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st))
 		return kind_refuse(reason, strerror(errno));
 	item->d = (struct description){ .flags = description_flags(flags) };
-	item->key = (struct channel_key){ 0 };
 	if (flags & O_PATH)
 		return kind_refuse(reason, "opened with O_PATH");
 	switch (st.stx_mode & S_IFMT) {
@@ -125,12 +122,11 @@ static int look(const struct config *c, int fd, struct item *item, char *reason)
 	default:
 		err = look_other(fd, reason);
 	}
-	if (!err && is_channel(item->d.kind))
-		item->key = (struct channel_key){
-			.dev = makedev(st.stx_dev_major, st.stx_dev_minor),
-			.ino = st.stx_ino,
-			.kind = item->d.kind,
-		};
+	item->key = (struct channel_key){
+		.dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+		.ino = st.stx_ino,
+		.kind = item->d.kind,
+	};
 	return err;
 }
 
@@ -143,9 +139,21 @@ int fdmap_crosses(struct daemon *d, int fd, char *reason)
 
 /* ---- describing -------------------------------------------------------------------------- */
 
-static bool same_key(const struct channel_key *a, const struct channel_key *b)
+static bool same_open_file(int a, int b)
 {
-	return a->kind && a->kind == b->kind && a->dev == b->dev && a->ino == b->ino;
+	return !syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, a, b);
+}
+
+/* Are the one at hand and the earlier @j to be one there? A channel is one whatever opened it; of a
+ * file, each opening has an offset of its own. */
+static bool is_same(const struct outgoing *o, const struct channel_key *keys, int j)
+{
+	const struct channel_key *a = &keys[o->i], *b = &keys[j];
+
+	if (a->kind != b->kind || a->dev != b->dev || a->ino != b->ino)
+		return false;
+	return kinds[a->kind].pass == kind_pass_channel ||
+	       same_open_file(o->set->fd[o->i], o->set->fd[j]);
 }
 
 static int describe_one(const struct outgoing *o, struct channel_key *keys, struct buf *b)
@@ -157,7 +165,7 @@ static int describe_one(const struct outgoing *o, struct channel_key *keys, stru
 		return err;
 	keys[o->i] = item.key;
 	for (int j = 0; j < o->i; j++) {
-		if (same_key(&keys[j], &keys[o->i])) {
+		if (is_same(o, keys, j)) {
 			description_put(b, &(struct description){ .kind = WIRE_FD_SAME,
 								  .index = (uint16_t)j });
 			return 0;

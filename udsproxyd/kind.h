@@ -18,7 +18,7 @@ struct session;
 /* A descriptor here, looked at. */
 struct item {
 	struct description d;
-	struct channel_key key;	  /* of what becomes a channel; else zero */
+	struct channel_key key;
 	char name[WIRE_PATH_MAX]; /* the description's */
 };
 
