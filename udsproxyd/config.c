@@ -30,6 +30,7 @@ static const char usage_text[] =
 	"      --test-mode         allow plain TCP; a missing list allows everything\n"
 	"      --share=LOCAL=PEER  files below LOCAL are the peer's files below PEER\n"
 	"      --device=PATH       this device may be passed, too\n"
+	"      --copy-max=SIZE     pass files of no share as copies up to SIZE (default 64M)\n"
 	"      --map-uid=FROM:TO   the peer's user FROM is user TO here (number, or name for TO)\n"
 	"      --map-gid=FROM:TO   the same for groups\n"
 	"      --hold-time=SECONDS a broken link may last so long before its connections end (60)\n"
@@ -65,6 +66,23 @@ static bool parse_number(const char *text, uint32_t *v)
 	if (*text < '0' || *text > '9' || *end || errno || n > UINT32_MAX - 1)
 		return false;
 	*v = (uint32_t)n;
+	return true;
+}
+
+/* A number of bytes, or of K, M or G. */
+static bool parse_size(const char *text, uint64_t *v)
+{
+	static const char units[] = "KMG";
+	size_t digits = strspn(text, "0123456789");
+	const char *unit = text[digits] ? strchr(units, text[digits]) : NULL;
+	unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+
+	if (!digits || digits > 15 || (text[digits] && (!unit || text[digits + 1])))
+		return false;
+	*v = strtoull(text, NULL, 10);
+	if (*v > CONFIG_COPY_LIMIT >> shift)
+		return false;
+	*v <<= shift;
 	return true;
 }
 
@@ -176,6 +194,13 @@ static int set(struct config *c, const char *key, const char *value, char *error
 		return add_share(c, value, error);
 	if (!strcmp(key, "device"))
 		return add_device(c, value, error);
+	if (!strcmp(key, "copy-max")) {
+		if (parse_size(value, &c->copy_max))
+			return 0;
+		snprintf(error, ERROR_MAX, "'%.80s' is not a size of at most 1024G: 64M, for example",
+			 value);
+		return -EINVAL;
+	}
 	if (!strcmp(key, "map-uid"))
 		return add_map(c->map_uid, &c->n_map_uid, value, lookup_user, error);
 	if (!strcmp(key, "map-gid"))
@@ -300,6 +325,7 @@ void config_parse(struct config *c, int argc, char **argv)
 		{ "test-mode", no_argument, NULL, 0 },
 		{ "share", required_argument, NULL, 0 },
 		{ "device", required_argument, NULL, 0 },
+		{ "copy-max", required_argument, NULL, 0 },
 		{ "map-uid", required_argument, NULL, 0 },
 		{ "map-gid", required_argument, NULL, 0 },
 		{ "hold-time", required_argument, NULL, 0 },
@@ -321,6 +347,7 @@ void config_parse(struct config *c, int argc, char **argv)
 		.log_level = LOG_LEVEL_INFO,
 		.hold_seconds = 60,
 		.buffer_limit = (size_t)256 << 20,
+		.copy_max = CONFIG_COPY_MAX,
 	};
 	/* Twice over: first the directory of the file, then the file, then what overrides it. */
 	for (int pass = 1; pass <= 2; pass++) {

@@ -22,6 +22,8 @@
 #define CONFIG_DEVICES_MAX 64
 #define CONFIG_HOLD_MAX 86400  /* seconds */
 #define CONFIG_BUFFER_MAX 65536 /* MiB */
+#define CONFIG_COPY_MAX (UINT64_C(64) << 20)   /* the default */
+#define CONFIG_COPY_LIMIT (UINT64_C(1) << 40) /* of what may be configured */
 
 /* Ids of the peer's clients (from) are these here (to). */
 struct config_map {
@@ -44,6 +46,7 @@ struct config {
 	enum log_level log_level;
 	unsigned hold_seconds; /* a connection outlives its transport for so long; 0: not at all */
 	size_t buffer_limit;   /* bytes that all connections keep until they are acknowledged */
+	uint64_t copy_max; /* bytes of the files and memfds of one message that cross as copies */
 	size_t n_map_uid, n_map_gid, n_shares, n_devices;
 	struct config_map map_uid[CONFIG_MAPS_MAX];
 	struct config_map map_gid[CONFIG_MAPS_MAX];

@@ -16,6 +16,39 @@ static const struct {
 	{ O_DIRECT, WIRE_O_DIRECT }, { O_DIRECTORY, WIRE_O_DIRECTORY },
 };
 
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x0020 /* Linux 6.3 */
+#endif
+
+static const struct {
+	int local;
+	uint32_t wire;
+} seals[] = {
+	{ F_SEAL_SEAL, WIRE_SEAL_SEAL }, { F_SEAL_SHRINK, WIRE_SEAL_SHRINK },
+	{ F_SEAL_GROW, WIRE_SEAL_GROW }, { F_SEAL_WRITE, WIRE_SEAL_WRITE },
+	{ F_SEAL_EXEC, WIRE_SEAL_EXEC }, { F_SEAL_FUTURE_WRITE, WIRE_SEAL_FUTURE_WRITE },
+};
+
+uint32_t description_seals(int local)
+{
+	uint32_t wire = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(seals); i++)
+		if (local & seals[i].local)
+			wire |= seals[i].wire;
+	return wire;
+}
+
+int description_local_seals(uint32_t wire)
+{
+	int local = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(seals); i++)
+		if (wire & seals[i].wire)
+			local |= seals[i].local;
+	return local;
+}
+
 uint32_t description_flags(int local)
 {
 	int mode = local & O_ACCMODE;
@@ -64,6 +97,14 @@ void description_put(struct buf *b, const struct description *d)
 	case WIRE_FD_SAME:
 		buf_put_u16(b, d->index);
 		return;
+	case WIRE_FD_COPY:
+		frame_put_id(b, &d->id);
+		buf_put_u32(b, d->flags);
+		buf_put_u64(b, d->offset);
+		buf_put_u32(b, d->seals);
+		buf_put_u16(b, d->mode);
+		buf_put_str(b, d->name, d->name_len);
+		return;
 	}
 	b->bad = true;
 }
@@ -111,6 +152,15 @@ static void get_particulars(struct buf *b, struct description *d)
 		return;
 	case WIRE_FD_SAME:
 		d->index = buf_get_u16(b);
+		return;
+	case WIRE_FD_COPY:
+		frame_get_id(b, &d->id);
+		d->flags = buf_get_u32(b);
+		get_offset(b, d);
+		d->seals = buf_get_u32(b);
+		d->mode = buf_get_u16(b);
+		get_name(b, d);
+		require(b, d->mode <= 0777 && d->name_len <= WIRE_COPY_NAME_MAX);
 		return;
 	}
 	b->bad = true;

@@ -14,8 +14,10 @@ struct description {
 	uint8_t kind;	  /* enum wire_descriptor */
 	uint8_t socktype; /* enum wire_socktype */
 	uint16_t index;	  /* of an earlier descriptor of the message */
+	uint16_t mode;	  /* permissions */
 	uint32_t times;	  /* that the pipe was passed by now */
 	uint32_t flags;	  /* enum wire_open_flags */
+	uint32_t seals;	  /* enum wire_seals */
 	uint64_t offset;
 	struct frame_id id; /* of the channel */
 	size_t name_len;
@@ -30,5 +32,8 @@ int description_get(struct buf *b, struct description *d);
 /** description_flags(), description_local_flags() - open(2)'s flags in the wire's bits, and back */
 uint32_t description_flags(int local);
 int description_local_flags(uint32_t flags);
+/** description_seals(), description_local_seals() - F_SEAL_* in the wire's bits, and back */
+uint32_t description_seals(int local);
+int description_local_seals(uint32_t seals);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,12 +24,12 @@
 #include "kind.h"
 #include "util.h"
 
-/* What crosses. A kind is fetched or made. */
+/* What crosses. A kind is made, or fetched, or first made and then fetched. */
 static const struct {
 	/* NULL: looking at it has said all. */
-	int (*pass)(const struct outgoing *o, struct item *item);
+	int (*pass)(struct outgoing *o, struct item *item);
 	int (*make)(struct session *s, const struct description *d);
-	int (*fetch)(const struct config *c, const struct description *d);
+	int (*fetch)(struct fetching *f, const struct description *d, int made);
 } kinds[] = {
 	[WIRE_FD_PIPE_READ] = { .pass = kind_pass_channel, .make = kind_make_channel },
 	[WIRE_FD_PIPE_WRITE] = { .pass = kind_pass_channel, .make = kind_make_channel },
@@ -37,6 +38,9 @@ static const struct {
 	[WIRE_FD_FILE] = { .fetch = kind_fetch_file },
 	[WIRE_FD_DEVICE] = { .make = kind_make_device },
 	[WIRE_FD_SAME] = { 0 }, /* a duplicate: make_one() */
+	[WIRE_FD_COPY] = { .pass = kind_pass_copy,
+			   .make = kind_make_copy,
+			   .fetch = kind_fetch_copy },
 };
 
 int kind_refuse(char *reason, const char *what)
@@ -71,20 +75,27 @@ static void kernel_name(int fd, char *name, size_t size)
 	name[MAX(n, 0)] = '\0';
 }
 
-static bool is_memfd(int fd)
-{
-	char name[16];
-
-	kernel_name(fd, name, sizeof(name));
-	return !strncmp(name, "/memfd:", 7);
-}
-
 static int look_other(int fd, char *reason)
 {
 	char what[64];
 
 	kernel_name(fd, what, sizeof(what));
 	return kind_refuse(reason, *what ? what : "of an unknown kind");
+}
+
+static int look_regular(const struct config *c, int fd, const struct statx *st, struct item *item,
+			char *reason)
+{
+	char name[WIRE_PATH_MAX];
+
+	kernel_name(fd, name, sizeof(name));
+	if (name[0] != '/') /* a namespace, a pidfd: files in name only */
+		return look_other(fd, reason);
+	if (!kind_look_file(c, fd, item))
+		return 0;
+	if (S_ISDIR(st->stx_mode))
+		return kind_refuse(reason, "a directory below no share (--share)");
+	return kind_look_copy(c, fd, name, st, item, reason);
 }
 
 static int look(const struct config *c, int fd, struct item *item, char *reason)
@@ -94,10 +105,10 @@ static int look(const struct config *c, int fd, struct item *item, char *reason)
 	int err;
 
 	/* Not fstat: a network file system may be served through this very thread. */
-	if (flags < 0 ||
-	    statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st))
+	if (flags < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &st))
 		return kind_refuse(reason, strerror(errno));
 	item->d = (struct description){ .flags = description_flags(flags) };
+	item->snapshot = false;
 	if (flags & O_PATH)
 		return kind_refuse(reason, "opened with O_PATH");
 	switch (st.stx_mode & S_IFMT) {
@@ -109,8 +120,7 @@ static int look(const struct config *c, int fd, struct item *item, char *reason)
 		break;
 	case S_IFREG:
 	case S_IFDIR:
-		err = is_memfd(fd) ? kind_refuse(reason, "a memfd")
-				   : kind_look_file(c, fd, item, reason);
+		err = look_regular(c, fd, &st, item, reason);
 		break;
 	case S_IFCHR:
 		err = kind_look_device(c, makedev(st.stx_rdev_major, st.stx_rdev_minor), item,
@@ -133,8 +143,14 @@ static int look(const struct config *c, int fd, struct item *item, char *reason)
 int fdmap_crosses(struct daemon *d, int fd, char *reason)
 {
 	struct item item;
+	int err = look(&d->config, fd, &item, reason);
 
-	return look(&d->config, fd, &item, reason);
+	if (!err && item.snapshot) {
+		snprintf(reason, FDMAP_REASON_MAX,
+			 "a file below no share (--share): only a copy of it crosses");
+		return -EXDEV;
+	}
+	return err;
 }
 
 /* ---- describing -------------------------------------------------------------------------- */
@@ -156,7 +172,7 @@ static bool is_same(const struct outgoing *o, const struct channel_key *keys, in
 	       same_open_file(o->set->fd[o->i], o->set->fd[j]);
 }
 
-static int describe_one(const struct outgoing *o, struct channel_key *keys, struct buf *b)
+static int describe_one(struct outgoing *o, struct channel_key *keys, struct buf *b)
 {
 	struct item item;
 	int err = look(&o->session->worker->daemon->config, o->set->fd[o->i], &item, o->reason);
@@ -194,7 +210,13 @@ int fdmap_describe(struct session *s, struct fdset *set, struct fdmap_text *text
 		err = describe_one(&o, keys, &b);
 	if (!err && b.bad)
 		err = kind_refuse(reason, "the names of the files are too long");
+	if (!err && o.feeding) {
+		err = kind_start_feeding(s, o.feeding);
+		if (err)
+			kind_refuse(reason, strerror(-err));
+	}
 	if (err) {
+		kind_free_feeding(o.feeding);
 		free(text->bytes);
 		return err;
 	}
@@ -209,34 +231,39 @@ int fdmap_describe(struct session *s, struct fdset *set, struct fdmap_text *text
 /* What is fetched of one message. Its session may end meanwhile. */
 struct fdmap_files {
 	struct session *session; /* NULL: nobody wants them any more */
-	const struct config *config;
+	struct fetching fetching;
 	bool ready;
 	unsigned next; /* result to be taken */
 	unsigned count;
 	char *text; /* what the descriptions' names point into */
 	struct {
 		struct description d;
-		int fd; /* or a negative errno */
+		int fd; /* until it is ready, what was made of it before; or a negative errno */
 	} file[];
 };
 
 static void free_files(struct fdmap_files *files)
 {
-	for (unsigned i = files->next; files->ready && i < files->count; i++)
+	for (unsigned i = files->next; i < files->count; i++)
 		aside_close(files->file[i].fd);
+	kind_fetching_deinit(&files->fetching);
 	free(files->text);
 	free(files);
 }
 
+/* What comes behind a failure is not needed any more. */
 static void fetch_files(void *arg)
 {
 	struct fdmap_files *files = arg;
+	int fd = 0;
 
-	for (unsigned i = 0; i < files->count; i++) {
+	for (unsigned i = 0; i < files->count && fd >= 0; i++) {
 		const struct description *d = &files->file[i].d;
 
-		files->file[i].fd = kinds[d->kind].fetch(files->config, d);
+		fd = kinds[d->kind].fetch(&files->fetching, d, files->file[i].fd);
+		files->file[i].fd = fd;
 	}
+	kind_fetched(&files->fetching);
 }
 
 static void files_are_there(struct worker *w, void *arg)
@@ -262,10 +289,30 @@ static int find_files(struct fdmap_files *files, const char *text, size_t size, 
 		struct description *d = &files->file[files->count].d;
 
 		err = description_get(&b, d);
+		files->file[files->count].fd = -1;
 		if (!err && kinds[d->kind].fetch)
 			files->count++;
 	}
 	return !err && !buf_done(&b) ? -EPROTO : err;
+}
+
+static bool has_copies(const struct fdmap_files *files)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < files->count; i++)
+		found |= files->file[i].d.kind == WIRE_FD_COPY;
+	return found;
+}
+
+/* Would the message be delivered at once? Or: its event will say when. */
+static bool takes_now(struct session *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLOUT };
+
+	if (s->fd >= 0 && poll(&p, 1, 0) == 0)
+		s->writable = false;
+	return s->fd < 0 || s->writable;
 }
 
 /* The frame may be gone before they are there. */
@@ -280,9 +327,39 @@ static int keep_names(struct fdmap_files *files, const char *text, size_t size)
 	return 0;
 }
 
+static int start_fetching(struct fdmap_files *files, const char *text, size_t size)
+{
+	struct session *s = files->session;
+	int err =
+		kind_fetching_init(&files->fetching, &s->worker->daemon->config, has_copies(files));
+
+	if (!err)
+		err = keep_names(files, text, size);
+	for (unsigned i = 0; i < files->count && !err; i++) {
+		const struct description *d = &files->file[i].d;
+
+		if (kinds[d->kind].make)
+			files->file[i].fd = kinds[d->kind].make(s, d);
+		if (kinds[d->kind].make && files->file[i].fd < 0)
+			err = files->file[i].fd;
+	}
+	if (!err)
+		err = aside_run(s->worker, fetch_files, files_are_there, files);
+	if (!err || err == -EPROTO)
+		return err;
+	/* Making them says so, and why. */
+	for (unsigned i = 0; i < files->count; i++) {
+		aside_close(files->file[i].fd);
+		files->file[i].fd = err;
+	}
+	files->ready = true;
+	return 0;
+}
+
 int fdmap_open_files(struct session *s, const char *text, size_t size, unsigned count)
 {
 	struct fdmap_files *files = s->files;
+	bool later = false;
 	int err;
 
 	if (files)
@@ -291,18 +368,18 @@ int fdmap_open_files(struct session *s, const char *text, size_t size, unsigned 
 	if (!files)
 		return -ENOMEM;
 	files->session = s;
-	files->config = &s->worker->daemon->config;
+	files->fetching.cancel = -1;
 	err = find_files(files, text, size, count);
-	if (!err && files->count)
-		err = keep_names(files, text, size);
-	if (!err && files->count)
-		err = aside_run(s->worker, fetch_files, files_are_there, files);
-	if (err || !files->count) {
+	if (!err && files->count) {
+		later = has_copies(files) && !takes_now(s);
+		err = later ? 0 : start_fetching(files, text, size);
+	}
+	if (err || later || !files->count) {
 		free_files(files);
-		return err ? err : 1;
+		return err ? err : !later;
 	}
 	s->files = files;
-	return 0;
+	return files->ready;
 }
 
 void fdmap_forget_files(struct session *s)
@@ -315,6 +392,8 @@ void fdmap_forget_files(struct session *s)
 	files->session = NULL;
 	if (files->ready)
 		free_files(files);
+	else
+		kind_cancel_fetching(&files->fetching);
 }
 
 /* ---- making ------------------------------------------------------------------------------ */
@@ -338,6 +417,20 @@ static int make_one(struct session *s, const struct description *d, const struct
 	return s->files->file[s->files->next++].fd;
 }
 
+static void explain(int err, uint8_t kind, char *reason)
+{
+	const char *what =
+		kind == WIRE_FD_COPY ? "a copy of a file or memfd" : "a passed descriptor";
+	const char *why =
+		err == -EXDEV ? "a file or directory below no share (--share)" : strerror(-err);
+
+	if (kind == WIRE_FD_COPY && err == -EFBIG)
+		why = "more bytes than are copied (--copy-max)";
+	else if (kind == WIRE_FD_COPY && err == -ECONNRESET)
+		why = "not all of its bytes came";
+	snprintf(reason, FDMAP_REASON_MAX, "%s cannot be made on this side: %s", what, why);
+}
+
 int fdmap_make(struct session *s, const char *text, size_t size, unsigned count, struct fdset *set,
 	       char *reason)
 {
@@ -354,9 +447,7 @@ int fdmap_make(struct session *s, const char *text, size_t size, unsigned count,
 		if (fd >= 0)
 			set->fd[set->n++] = fd;
 	}
-	if (fd >= 0)
-		return 0;
-	snprintf(reason, FDMAP_REASON_MAX, "a passed descriptor cannot be made on this side: %s",
-		 fd == -EXDEV ? "a file or directory below no share (--share)" : strerror(-fd));
-	return fd;
+	if (fd < 0)
+		explain(fd, d.kind, reason);
+	return MIN(fd, 0);
 }

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "canon.h"
 #include "fdmap.h"
@@ -127,26 +128,58 @@ static int start_channel(struct channel *c, void *arg)
 	return err;
 }
 
-int kind_pass_channel(const struct outgoing *o, struct item *item)
+static int pass(struct outgoing *o, const struct channel_key *key, uint8_t socktype,
+		struct channel **c, uint16_t *count)
+{
+	int err = channel_pass(o->session->worker->daemon->channels, key, socktype, start_channel,
+			       o, c, count);
+
+	if (err)
+		snprintf(o->reason, FDMAP_REASON_MAX, "a descriptor cannot be carried: %s",
+			 strerror(-err));
+	return err;
+}
+
+int kind_pass_channel(struct outgoing *o, struct item *item)
 {
 	struct session *s = o->session;
 	struct description *d = &item->d;
 	struct channel *c;
 	uint16_t count;
-	int err = channel_pass(s->worker->daemon->channels, &item->key, d->socktype, start_channel,
-			       (void *)(uintptr_t)o, &c, &count);
+	int err = pass(o, &item->key, d->socktype, &c, &count);
 
-	if (err) {
-		snprintf(o->reason, FDMAP_REASON_MAX, "a descriptor cannot be carried: %s",
-			 strerror(-err));
+	if (err)
 		return err;
-	}
 	d->id = c->id;
 	d->times = count;
 	if (!channel_is_pipe(c) && count != 1)
 		err = kind_refuse(o->reason, "a socket that was passed before");
 	if (!err && ((channel_reads(c) && session_pass(s, c)) ||
 		     (count == 1 && c->kind != WIRE_FD_LISTENER && session_announce(s, c))))
+		err = kind_refuse(o->reason, "out of memory");
+	channel_unref(c);
+	return err;
+}
+
+int kind_pass_pipe(struct outgoing *o, int fd, struct frame_id *id)
+{
+	struct fdset set = { .n = 1, .fd = { fd } };
+	struct outgoing one = { .session = o->session, .set = &set, .reason = o->reason };
+	struct channel_key key = { .kind = WIRE_FD_PIPE_READ };
+	struct channel *c;
+	struct stat st;
+	uint16_t count;
+	int err;
+
+	if (fstat(fd, &st))
+		return kind_refuse(o->reason, strerror(errno));
+	key.dev = st.st_dev;
+	key.ino = st.st_ino;
+	err = pass(&one, &key, 0, &c, &count);
+	if (err)
+		return err;
+	*id = c->id;
+	if (session_announce(o->session, c))
 		err = kind_refuse(o->reason, "out of memory");
 	channel_unref(c);
 	return err;

@@ -29,12 +29,18 @@ static const char *find_device(const struct config *c, dev_t rdev)
 	return NULL;
 }
 
+/* tty(4), pts(4), serial lines. */
+static bool is_terminal(dev_t rdev)
+{
+	return major(rdev) == 4 || major(rdev) == 5 || (major(rdev) >= 136 && major(rdev) <= 143);
+}
+
 int kind_look_device(const struct config *c, dev_t rdev, struct item *item, char *reason)
 {
 	const char *name = find_device(c, rdev);
 
 	if (!name)
-		return kind_refuse(reason, major(rdev) >= 136 && major(rdev) <= 143
+		return kind_refuse(reason, is_terminal(rdev)
 						   ? "a terminal"
 						   : "a device that is not listed (--device)");
 	item->d.kind = WIRE_FD_DEVICE;

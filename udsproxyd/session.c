@@ -180,6 +180,7 @@ static void session_end(struct session *s)
 	stream_out_free(&s->out);
 	forget_arriving(s);
 	fdmap_forget_files(s);
+	kind_forget_feeding(s);
 	forget_connecting(s);
 	while ((p = s->passed)) {
 		s->passed = p->next;
@@ -605,7 +606,7 @@ static bool read_local(struct session *s)
 			reader_gone(s);
 		return false;
 	}
-	if (s->resuming || s->out.sent != s->out.end)
+	if (s->resuming || s->out.sent != s->out.end || s->feeding)
 		return false;
 	data = reading_room(s, &len);
 	if (!data)

@@ -18,6 +18,7 @@
 
 struct channel;
 struct client;
+struct feeding;
 struct held;
 struct passed;
 struct splice;
@@ -80,6 +81,7 @@ struct session {
 	struct fdmap_files *files; /* that the MSG at hand names, being opened or open */
 	struct connecting *connecting; /* a slow file system is asked for the server's name */
 	struct fdset *arriving; /* descriptors of the MSG at hand, until its first byte is sent */
+	struct feeding *feeding; /* what its last message copies is being read: fd waits */
 	unsigned connect_tries;
 	struct held *held;     /* while it has no transport, or none that carries it yet */
 	struct splice *splice; /* bytes on their way past us */

@@ -23,6 +23,7 @@
 #define WIRE_DESCRIPTORS_MAX 253u  /* descriptors of one MSG (SCM_MAX_FD) */
 #define WIRE_NAME_MAX 108u	   /* a socket's name (sun_path) */
 #define WIRE_PATH_MAX 4096u	   /* a file's name */
+#define WIRE_COPY_NAME_MAX 200u	   /* a copy's name, which only people read */
 #define WIRE_GROUPS_MAX 1024u	   /* supplementary groups of a client */
 #define WIRE_REASON_MAX 256u	   /* a sentence for a person */
 #define WIRE_ORDER_MAX 1024u	   /* pipes named in one ORDER */
@@ -91,6 +92,22 @@ enum wire_descriptor {
 	WIRE_FD_FILE = 5,	/* u32 open flags, u64 offset, str path: reopened below a share */
 	WIRE_FD_DEVICE = 6,	/* u32 open flags, str name: the same device */
 	WIRE_FD_SAME = 7,	/* u16 index of an earlier descriptor of this message: a duplicate of it */
+	WIRE_FD_COPY = 8,	/* id channel, u32 open flags, u64 offset, u32 seals, u16 mode, str name: a memfd */
+};
+
+/*
+ * The channel of a copy is a pipe's read end, passed once. In it: any number of times u32 length (not 0)
+ * and so many bytes; then u32 0 and u16 errno, 0 when these were all.
+ */
+
+/* Seals of a copy, our own bits. */
+enum wire_seals {
+	WIRE_SEAL_SEAL = 1,
+	WIRE_SEAL_SHRINK = 2,
+	WIRE_SEAL_GROW = 4,
+	WIRE_SEAL_WRITE = 8,
+	WIRE_SEAL_FUTURE_WRITE = 16,
+	WIRE_SEAL_EXEC = 32,
 };
 
 /* Open flags, our own bits (open(2) has other numbers on other CPUs). */

@@ -73,6 +73,10 @@ for n in -1 86401 1m ''; do
 done
 it "a buffer limit of nothing" says 2 'buffer-limit.*not a number from 1 to 65536' --buffer-limit=0 1 127.0.0.1 1 127.0.0.2 1
 it "a device outside of /dev" says 2 'not below /dev' --device=/etc/passwd 1 127.0.0.1 1 127.0.0.2 1
+for size in '' x M 1T 1.5M 64MB -1 0x10 1025G 1048577M 999999999999999G 99999999999999999999; do
+	it "'$size' bytes to be copied" says 2 "copy-max: '$size' is not a size of at most 1024G" \
+		"--copy-max=$size" 1 127.0.0.1 1 127.0.0.2 1
+done
 it "a runtime directory with too long a name" says 1 'too long' --test-mode \
 	--runtime-dir="/tmp/$(printf '%090d' 0)" 1 127.0.0.1 1 127.0.0.2 1
 it "an address that is not this machine's" says 1 'no interface here has this address' --test-mode \
@@ -120,6 +124,9 @@ started() { # it does start: with a pid in the lock
 	run "$@" 1 127.0.0.1 12121 127.0.0.2 12121 >"$own/said" 2>&1 &
 	wait_for 5 test -s "$own/run/lock" && kill "$(cat "$own/run/lock")" && wait $!
 }
+for size in 0 1 64M 1024G 1048576M 1099511627776; do
+	it "--copy-max=$size is a size" started --test-mode "--copy-max=$size"
+done
 echo "test-mode = no" >"$own/etc/udsproxyd.conf"
 it "plain TCP without test mode" plain
 it "--test-mode allows it" started --test-mode

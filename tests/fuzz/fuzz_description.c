@@ -28,6 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (description_get(&b, &d))
 			break;
 		must(d.name_len < WIRE_PATH_MAX && d.offset <= INT64_MAX);
+		must(d.mode <= 0777 &&
+		     (d.kind != WIRE_FD_COPY || d.name_len <= WIRE_COPY_NAME_MAX));
 		must(!d.name_len || !memchr(d.name, '\0', d.name_len));
 		buf_init(&to, again, sizeof(again));
 		description_put(&to, &d);

@@ -25,6 +25,13 @@ static const struct description samples[] = {
 	{ .kind = WIRE_FD_FILE, .flags = WIRE_O_READ, .offset = INT64_MAX, NAME("/share/file") },
 	{ .kind = WIRE_FD_DEVICE, .flags = WIRE_O_WRITE, NAME("/dev/null") },
 	{ .kind = WIRE_FD_SAME, .index = 0xffff },
+	{ .kind = WIRE_FD_COPY,
+	  .id = ID,
+	  .flags = WIRE_O_READ,
+	  .offset = 7,
+	  .seals = 15,
+	  .mode = 0777,
+	  NAME("memory") },
 };
 
 static size_t put(const struct description *d)
@@ -76,6 +83,8 @@ START_TEST(there_and_back)
 	ck_assert_uint_eq(found.times, d->times);
 	ck_assert_uint_eq(found.flags, d->flags);
 	ck_assert_uint_eq(found.offset, d->offset);
+	ck_assert_uint_eq(found.seals, d->seals);
+	ck_assert_uint_eq(found.mode, d->mode);
 	ck_assert_mem_eq(&found.id, &d->id, sizeof(found.id));
 	ck_assert_uint_eq(found.name_len, d->name_len);
 	ck_assert_mem_eq(found.name, d->name_len ? d->name : "", d->name_len);
@@ -155,6 +164,21 @@ START_TEST(what_no_call_could_be_given)
 	d.kind = WIRE_FD_FILE;
 	d.offset = UINT64_C(1) << 63;
 	ck_assert_int_eq(kept(d), -EPROTO);
+	d = (struct description){ .kind = WIRE_FD_COPY, .name = name };
+	d.name_len = 0;
+	d.mode = 0777;
+	ck_assert_int_eq(kept(d), 0);
+	d.mode = 01000;
+	ck_assert_int_eq(kept(d), -EPROTO);
+	d.mode = 0;
+	name[9] = 'n';
+	d.name_len = WIRE_COPY_NAME_MAX;
+	ck_assert_int_eq(kept(d), 0);
+	d.name_len++;
+	ck_assert_int_eq(kept(d), -EPROTO);
+	d.name_len = 0;
+	d.offset = UINT64_C(1) << 63;
+	ck_assert_int_eq(kept(d), -EPROTO);
 	for (unsigned type = 0; type < 256; type++) {
 		bool known = type == WIRE_STREAM || type == WIRE_SEQPACKET;
 
@@ -205,6 +229,19 @@ START_TEST(open_flags)
 }
 END_TEST
 
+START_TEST(seals)
+{
+	const int local =
+		F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+
+	for (int seal = 1; seal <= local; seal <<= 1)
+		ck_assert_int_eq(description_local_seals(description_seals(seal)), seal);
+	ck_assert_uint_eq(description_seals(~0x3f), 0);
+	ck_assert_int_eq(description_local_seals(~0x3fu), 0);
+	ck_assert_int_eq(description_local_seals(0x3f), 0x3f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("description");
@@ -220,6 +257,7 @@ int main(void)
 	tcase_add_loop_test(t, does_not_fit, 0, ARRAY_LEN(samples));
 	tcase_add_test(t, what_no_call_could_be_given);
 	tcase_add_test(t, open_flags);
+	tcase_add_test(t, seals);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
 	failed = srunner_ntests_failed(sr);
