@@ -105,6 +105,12 @@ void description_put(struct buf *b, const struct description *d)
 		buf_put_u16(b, d->mode);
 		buf_put_str(b, d->name, d->name_len);
 		return;
+	case WIRE_FD_TAP:
+		buf_put_u32(b, d->flags);
+		buf_put_u32(b, d->tap);
+		buf_put_u32(b, d->vnet_header);
+		buf_put_str(b, d->name, d->name_len);
+		return;
 	}
 	b->bad = true;
 }
@@ -125,6 +131,19 @@ static void get_offset(struct buf *b, struct description *d)
 {
 	d->offset = buf_get_u64(b);
 	require(b, d->offset <= INT64_MAX);
+}
+
+static void get_tap(struct buf *b, struct description *d)
+{
+	d->flags = buf_get_u32(b);
+	d->tap = buf_get_u32(b);
+	d->vnet_header = buf_get_u32(b);
+	get_name(b, d);
+	/* A percent sign would let the kernel choose a name. */
+	require(b, d->name_len && d->name_len <= WIRE_TAP_NAME_MAX &&
+			   !memchr(d->name, '%', d->name_len));
+	require(b, !(d->tap & WIRE_TAP_TUN) != !(d->tap & WIRE_TAP_TAP));
+	require(b, d->vnet_header <= INT32_MAX);
 }
 
 static void get_particulars(struct buf *b, struct description *d)
@@ -161,6 +180,9 @@ static void get_particulars(struct buf *b, struct description *d)
 		d->mode = buf_get_u16(b);
 		get_name(b, d);
 		require(b, d->mode <= 0777 && d->name_len <= WIRE_COPY_NAME_MAX);
+		return;
+	case WIRE_FD_TAP:
+		get_tap(b, d);
 		return;
 	}
 	b->bad = true;

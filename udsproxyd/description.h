@@ -18,6 +18,8 @@ struct description {
 	uint32_t times;	  /* that the pipe was passed by now */
 	uint32_t flags;	  /* enum wire_open_flags */
 	uint32_t seals;	  /* enum wire_seals */
+	uint32_t tap;	  /* enum wire_tap_flags */
+	uint32_t vnet_header;
 	uint64_t offset;
 	struct frame_id id; /* of the channel */
 	size_t name_len;

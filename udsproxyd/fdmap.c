@@ -37,6 +37,7 @@ static const struct {
 	[WIRE_FD_LISTENER] = { .pass = kind_pass_channel, .make = kind_make_channel },
 	[WIRE_FD_FILE] = { .fetch = kind_fetch_file },
 	[WIRE_FD_DEVICE] = { .make = kind_make_device },
+	[WIRE_FD_TAP] = { .make = kind_make_tap },
 	[WIRE_FD_SAME] = { 0 }, /* a duplicate: make_one() */
 	[WIRE_FD_COPY] = { .pass = kind_pass_copy,
 			   .make = kind_make_copy,
@@ -98,6 +99,13 @@ static int look_regular(const struct config *c, int fd, const struct statx *st, 
 	return kind_look_copy(c, fd, name, st, item, reason);
 }
 
+static int look_device(const struct config *c, int fd, dev_t rdev, struct item *item, char *reason)
+{
+	int err = kind_is_tun(rdev) ? kind_look_tap(c, fd, item, reason) : -ENODEV;
+
+	return err == -ENODEV ? kind_look_device(c, rdev, item, reason) : err;
+}
+
 static int look(const struct config *c, int fd, struct item *item, char *reason)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -123,8 +131,8 @@ static int look(const struct config *c, int fd, struct item *item, char *reason)
 		err = look_regular(c, fd, &st, item, reason);
 		break;
 	case S_IFCHR:
-		err = kind_look_device(c, makedev(st.stx_rdev_major, st.stx_rdev_minor), item,
-				       reason);
+		err = look_device(c, fd, makedev(st.stx_rdev_major, st.stx_rdev_minor), item,
+				  reason);
 		break;
 	case S_IFBLK:
 		err = kind_refuse(reason, "a block device");
@@ -419,16 +427,29 @@ static int make_one(struct session *s, const struct description *d, const struct
 
 static void explain(int err, uint8_t kind, char *reason)
 {
-	const char *what =
-		kind == WIRE_FD_COPY ? "a copy of a file or memfd" : "a passed descriptor";
-	const char *why =
-		err == -EXDEV ? "a file or directory below no share (--share)" : strerror(-err);
+	static const char *const names[] = {
+		[WIRE_FD_COPY] = "a copy of a file or memfd",
+		[WIRE_FD_TAP] = "a tap",
+	};
+	static const struct {
+		uint8_t kind;
+		int err;
+		const char *why;
+	} known[] = {
+		{ WIRE_FD_FILE, -EXDEV, "a file or directory below no share (--share)" },
+		{ WIRE_FD_DEVICE, -EACCES, "a device that is not listed (--device)" },
+		{ WIRE_FD_TAP, -EACCES, "/dev/net/tun is not listed (--device)" },
+		{ WIRE_FD_COPY, -EFBIG, "more bytes than are copied (--copy-max)" },
+		{ WIRE_FD_COPY, -ECONNRESET, "not all of its bytes came" },
+	};
+	const char *what = kind < ARRAY_LEN(names) ? names[kind] : NULL;
+	const char *why = strerror(-err);
 
-	if (kind == WIRE_FD_COPY && err == -EFBIG)
-		why = "more bytes than are copied (--copy-max)";
-	else if (kind == WIRE_FD_COPY && err == -ECONNRESET)
-		why = "not all of its bytes came";
-	snprintf(reason, FDMAP_REASON_MAX, "%s cannot be made on this side: %s", what, why);
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (known[i].kind == kind && known[i].err == err)
+			why = known[i].why;
+	snprintf(reason, FDMAP_REASON_MAX, "%s cannot be made on this side: %s",
+		 what ? what : "a passed descriptor", why);
 }
 
 int fdmap_make(struct session *s, const char *text, size_t size, unsigned count, struct fdset *set,

@@ -58,6 +58,9 @@ int kind_look_file(const struct config *c, int fd, struct item *item);
 int kind_look_copy(const struct config *c, int fd, const char *kernel_name, const struct statx *st,
 		   struct item *item, char *reason);
 int kind_look_device(const struct config *c, dev_t rdev, struct item *item, char *reason);
+/** kind_look_tap() - of /dev/net/tun; -ENODEV: it is nothing but the device */
+int kind_look_tap(const struct config *c, int fd, struct item *item, char *reason);
+bool kind_is_tun(dev_t rdev);
 
 /* Passing. Return: the same. */
 int kind_pass_channel(struct outgoing *o, struct item *item);
@@ -76,6 +79,7 @@ void kind_forget_feeding(struct session *s);
 int kind_make_channel(struct session *s, const struct description *d);
 int kind_make_device(struct session *s, const struct description *d);
 int kind_make_copy(struct session *s, const struct description *d);
+int kind_make_tap(struct session *s, const struct description *d);
 /* Fetching, where waiting is allowed (aside.h). @from: what was made of it before, taken; or -1 */
 int kind_fetch_file(struct fetching *f, const struct description *d, int from);
 int kind_fetch_copy(struct fetching *f, const struct description *d, int from);

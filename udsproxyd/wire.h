@@ -23,6 +23,7 @@
 #define WIRE_DESCRIPTORS_MAX 253u  /* descriptors of one MSG (SCM_MAX_FD) */
 #define WIRE_NAME_MAX 108u	   /* a socket's name (sun_path) */
 #define WIRE_PATH_MAX 4096u	   /* a file's name */
+#define WIRE_TAP_NAME_MAX 15u	   /* an interface's name */
 #define WIRE_COPY_NAME_MAX 200u	   /* a copy's name, which only people read */
 #define WIRE_GROUPS_MAX 1024u	   /* supplementary groups of a client */
 #define WIRE_REASON_MAX 256u	   /* a sentence for a person */
@@ -93,12 +94,22 @@ enum wire_descriptor {
 	WIRE_FD_DEVICE = 6,	/* u32 open flags, str name: the same device */
 	WIRE_FD_SAME = 7,	/* u16 index of an earlier descriptor of this message: a duplicate of it */
 	WIRE_FD_COPY = 8,	/* id channel, u32 open flags, u64 offset, u32 seals, u16 mode, str name: a memfd */
+	WIRE_FD_TAP = 9,	/* u32 open flags, u32 tap flags, u32 vnet header bytes, str name: an interface */
 };
 
 /*
  * The channel of a copy is a pipe's read end, passed once. In it: any number of times u32 length (not 0)
  * and so many bytes; then u32 0 and u16 errno, 0 when these were all.
  */
+
+/* Of a network interface of a program, our own bits; one of the first two. */
+enum wire_tap_flags {
+	WIRE_TAP_TUN = 1, /* it has packets */
+	WIRE_TAP_TAP = 2, /* it has Ethernet frames */
+	WIRE_TAP_NO_PI = 4,
+	WIRE_TAP_VNET_HDR = 8,
+	WIRE_TAP_MULTI_QUEUE = 16,
+};
 
 /* Seals of a copy, our own bits. */
 enum wire_seals {

@@ -378,17 +378,6 @@ def not_at_all(pair, wire):
 	expect(ended(server) in ("EOF", "ECONNRESET"), True)
 
 
-def restart(pair, limits):
-	for side in pair.sides:
-		side.stop_daemon()
-	said = [len(side.log()) for side in pair.sides]
-	for side in pair.sides:
-		side.start_daemon(pair.other(side), pair.threads, limits[side])
-	for side, start in zip(pair.sides, said):
-		if not wait_for(lambda side=side, start=start: " is up" in side.log()[start:], 5):
-			raise AssertionError(f"udsproxyd on {side.name}: {side.log()[start:]}")
-
-
 def main():
 	tap = Tap()
 	cases = Cases(tap, sys.argv[1:])
@@ -408,9 +397,9 @@ def main():
 			if threads > 1:
 				continue
 			cases.run(broken_file, pair, wire)
-			restart(pair, {pair.d: ["--copy-max=1M"], pair.h: ["--copy-max=2048K"]})
+			pair.restart({pair.d: ["--copy-max=1M"], pair.h: ["--copy-max=2048K"]})
 			cases.run(too_large, pair, wire, back)
-			restart(pair, {pair.d: ["--copy-max=0"], pair.h: []})
+			pair.restart({pair.d: ["--copy-max=0"]})
 			cases.run(not_at_all, pair, wire)
 	tap.done()
 

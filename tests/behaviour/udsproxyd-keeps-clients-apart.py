@@ -30,14 +30,7 @@ UID = 1000
 
 def restart(pair, *options):
 	"""Both daemons anew, h with these options, d with the lists as they are."""
-	for side in pair.sides:
-		side.stop_daemon()
-	said = [len(side.log()) for side in pair.sides]
-	for side in pair.sides:
-		side.start_daemon(pair.other(side), pair.threads, options if side is pair.h else ())
-	for side, start in zip(pair.sides, said):
-		if not wait_for(lambda side=side, start=start: " is up" in side.log()[start:], 5):
-			raise AssertionError(f"udsproxyd on {side.name}: {side.log()[start:]}")
+	pair.restart({pair.h: options})
 
 
 # ---- who it is --------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must(d.name_len < WIRE_PATH_MAX && d.offset <= INT64_MAX);
 		must(d.mode <= 0777 &&
 		     (d.kind != WIRE_FD_COPY || d.name_len <= WIRE_COPY_NAME_MAX));
+		must(d.kind != WIRE_FD_TAP || (d.name_len && d.name_len <= WIRE_TAP_NAME_MAX));
 		must(!d.name_len || !memchr(d.name, '\0', d.name_len));
 		buf_init(&to, again, sizeof(again));
 		description_put(&to, &d);

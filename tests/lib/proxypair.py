@@ -192,6 +192,17 @@ class Pair:
 		for side in self.sides:
 			side.wait_linked()
 
+	def restart(self, options):
+		"""Both daemons anew, each with what its side has in options, until they know each other."""
+		for side in self.sides:
+			side.stop_daemon()
+		said = [len(side.log()) for side in self.sides]
+		for side in self.sides:
+			side.start_daemon(self.other(side), self.threads, options.get(side, ()))
+		for side, start in zip(self.sides, said):
+			if not wait_for(lambda side=side, start=start: " is up" in side.log()[start:], 5):
+				raise RuntimeError(f"udsproxyd on {side.name}: {side.log()[start:]}")
+
 	def __exit__(self, kind, error, trace):
 		ended = {side: side.end() for side in self.sides}
 		for side in self.sides:

@@ -32,6 +32,11 @@ static const struct description samples[] = {
 	  .seals = 15,
 	  .mode = 0777,
 	  NAME("memory") },
+	{ .kind = WIRE_FD_TAP,
+	  .flags = WIRE_O_READ | WIRE_O_WRITE,
+	  .tap = WIRE_TAP_TAP | WIRE_TAP_VNET_HDR,
+	  .vnet_header = 12,
+	  NAME("vnet0") },
 };
 
 static size_t put(const struct description *d)
@@ -85,6 +90,8 @@ START_TEST(there_and_back)
 	ck_assert_uint_eq(found.offset, d->offset);
 	ck_assert_uint_eq(found.seals, d->seals);
 	ck_assert_uint_eq(found.mode, d->mode);
+	ck_assert_uint_eq(found.tap, d->tap);
+	ck_assert_uint_eq(found.vnet_header, d->vnet_header);
 	ck_assert_mem_eq(&found.id, &d->id, sizeof(found.id));
 	ck_assert_uint_eq(found.name_len, d->name_len);
 	ck_assert_mem_eq(found.name, d->name_len ? d->name : "", d->name_len);
@@ -229,6 +236,36 @@ START_TEST(open_flags)
 }
 END_TEST
 
+START_TEST(interfaces)
+{
+	struct description d = { .kind = WIRE_FD_TAP,
+				 .tap = WIRE_TAP_TAP,
+				 NAME("fifteen letters") };
+
+	ck_assert_int_eq(kept(d), 0);
+	for (uint32_t tap = 0; tap < 64; tap++) {
+		d.tap = tap;
+		ck_assert_int_eq(kept(d), (tap & 3) == 1 || (tap & 3) == 2 ? 0 : -EPROTO);
+	}
+	d.tap = WIRE_TAP_TUN;
+	d.vnet_header = 0x80000000;
+	ck_assert_int_eq(kept(d), -EPROTO);
+	d.vnet_header = 0x7fffffff;
+	ck_assert_int_eq(kept(d), 0);
+	d.name = "sixteen letters!";
+	ck_assert_int_eq(kept(d), 0);
+	d.name_len = 16;
+	ck_assert_int_eq(kept(d), -EPROTO);
+	d.name_len = 0;
+	ck_assert_int_eq(kept(d), -EPROTO);
+	d.name = "tap%d";
+	d.name_len = 5;
+	ck_assert_int_eq(kept(d), -EPROTO);
+	d.name_len = 3;
+	ck_assert_int_eq(kept(d), 0);
+}
+END_TEST
+
 START_TEST(seals)
 {
 	const int local =
@@ -258,6 +295,7 @@ int main(void)
 	tcase_add_test(t, what_no_call_could_be_given);
 	tcase_add_test(t, open_flags);
 	tcase_add_test(t, seals);
+	tcase_add_test(t, interfaces);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
 	failed = srunner_ntests_failed(sr);

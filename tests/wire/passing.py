@@ -51,6 +51,9 @@ def parse_message(count, payload):
 			item["id"], item["flags"], item["offset"], item["seals"], item["mode"], n = \
 				struct.unpack_from(">16sIQIHI", text)
 			item["name"], text = text[38:38 + n], text[38 + n:]
+		elif kind == WIRE_FD_TAP:
+			item["flags"], item["tap"], item["vnet_header"], n = struct.unpack_from(">IIII", text)
+			item["name"], text = text[16:16 + n], text[16 + n:]
 		elif kind == WIRE_FD_SAME:
 			item["index"] = struct.unpack_from(">H", text)[0]
 			text = text[2:]

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "netlink.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+#include "util.h"
+
+#define ANSWER_MAX 32768 /* the kernel's largest (netlink(7)) */
+
+union answer {
+	struct nlmsghdr header;
+	char space[ANSWER_MAX];
+};
+
+/* A question with one answer. Return: 0, or a negative errno. */
+static int ask(int protocol, const struct nlmsghdr *question, union answer *answer)
+{
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
+	const struct nlmsgerr *refusal;
+	ssize_t n;
+
+	if (fd < 0 || send(fd, question, question->nlmsg_len, 0) < 0)
+		return -errno;
+	/* It is there already: the kernel has answered within send(2). */
+	n = recv(fd, answer, sizeof(*answer), MSG_DONTWAIT);
+	if (n < 0)
+		return -errno;
+	if (!NLMSG_OK(&answer->header, (size_t)n))
+		return -EBADMSG;
+	if (answer->header.nlmsg_type != NLMSG_ERROR)
+		return 0;
+	refusal = NLMSG_DATA(&answer->header);
+	return answer->header.nlmsg_len >= NLMSG_LENGTH(sizeof(*refusal)) && refusal->error < 0
+		       ? refusal->error
+		       : -EBADMSG;
+}
+
+/* The attribute @type of those at @first, or NULL. */
+static const struct rtattr *find(const struct rtattr *first, size_t len, unsigned short type)
+{
+	const struct rtattr *a = first;
+	int left = (int)len;
+
+	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
+		if ((a->rta_type & NLA_TYPE_MASK) == type)
+			return a;
+	return NULL;
+}
+
+static const struct rtattr *find_within(const struct rtattr *nest, unsigned short type)
+{
+	return nest ? find(RTA_DATA(nest), RTA_PAYLOAD(nest), type) : NULL;
+}
+
+int netlink_tun_has_pi(const char *name)
+{
+	struct {
+		struct nlmsghdr header;
+		struct ifinfomsg link;
+	} question = {
+		.header = { .nlmsg_len = sizeof(question),
+			    .nlmsg_type = RTM_GETLINK,
+			    .nlmsg_flags = NLM_F_REQUEST },
+		.link = { .ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name) },
+	};
+	const struct rtattr *a;
+	union answer answer;
+	size_t len;
+	int err = question.link.ifi_index ? ask(NETLINK_ROUTE, &question.header, &answer) : -ENODEV;
+
+	if (err)
+		return err;
+	if (answer.header.nlmsg_type != RTM_NEWLINK ||
+	    answer.header.nlmsg_len < NLMSG_LENGTH(sizeof(struct ifinfomsg)))
+		return -EBADMSG;
+	len = IFLA_PAYLOAD(&answer.header);
+	a = find(IFLA_RTA(NLMSG_DATA(&answer.header)), len, IFLA_LINKINFO);
+	a = find_within(find_within(a, IFLA_INFO_DATA), IFLA_TUN_PI);
+	return !a || RTA_PAYLOAD(a) < 1 ? -ENODATA : *(const uint8_t *)RTA_DATA(a) != 0;
+}

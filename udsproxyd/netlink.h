@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * netlink.h - questions that only netlink(7) answers, about the network namespace that we are in
+ */
+#ifndef NETLINK_H
+#define NETLINK_H
+
+#include <stdbool.h>
+
+/** netlink_tun_has_pi() - do the packets of tun or tap interface @name begin with a struct tun_pi?
+ * TUNGETIFF does not tell. Return: 1, 0, or a negative errno. */
+int netlink_tun_has_pi(const char *name);
+
+#endif
