@@ -158,7 +158,8 @@ static void get_particulars(struct buf *b, struct description *d)
 	case WIRE_FD_LISTENER:
 		frame_get_id(b, &d->id);
 		d->socktype = buf_get_u8(b);
-		require(b, d->socktype == WIRE_STREAM || d->socktype == WIRE_SEQPACKET);
+		require(b, d->socktype == WIRE_STREAM || d->socktype == WIRE_SEQPACKET ||
+				   (d->socktype == WIRE_DGRAM && d->kind == WIRE_FD_SOCKET));
 		return;
 	case WIRE_FD_FILE:
 		d->flags = buf_get_u32(b);

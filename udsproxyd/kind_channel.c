@@ -20,6 +20,7 @@
 
 #include "canon.h"
 #include "fdmap.h"
+#include "netlink.h"
 #include "session.h"
 #include "util.h"
 #include "watch.h"
@@ -43,8 +44,6 @@ int kind_look_socket(int fd, struct item *item, char *reason)
 	d->socktype = canon_socktype(int_option(fd, SO_TYPE));
 	if (int_option(fd, SO_DOMAIN) != AF_UNIX)
 		return kind_refuse(reason, "a socket that is not a UNIX socket");
-	if (d->socktype != WIRE_STREAM && d->socktype != WIRE_SEQPACKET)
-		return kind_refuse(reason, "a datagram socket");
 	if (int_option(fd, SO_ACCEPTCONN) == 1)
 		d->kind = WIRE_FD_LISTENER;
 	else if (getpeername(fd, (struct sockaddr *)&peer, &len))
@@ -256,12 +255,20 @@ static int make_pipe(struct channel *c)
 
 static int make_pair(struct channel *c)
 {
+	bool datagrams = c->socktype == WIRE_DGRAM;
 	int ends[2];
 
 	if (socketpair(AF_UNIX, local_socktype(c->socktype) | SOCK_CLOEXEC, 0, ends))
 		return -errno;
+	/* That theirs is closed is found by asking (sessions_tidy()): a kernel that does not say
+	 * would let it go on for ever. */
+	if (datagrams && netlink_peer_closed(ends[0]) < 0) {
+		close(ends[0]);
+		close(ends[1]);
+		return -EOPNOTSUPP;
+	}
 	/* Unread in our end until there is more: what makes a lost link a reset. */
-	c->primed = send(ends[1], "", 1, MSG_NOSIGNAL) == 1;
+	c->primed = !datagrams && send(ends[1], "", 1, MSG_NOSIGNAL) == 1;
 	c->fd = ends[0];
 	return ends[1];
 }

@@ -6,10 +6,13 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 
 #include "util.h"
 
@@ -85,4 +88,42 @@ int netlink_tun_has_pi(const char *name)
 	a = find(IFLA_RTA(NLMSG_DATA(&answer.header)), len, IFLA_LINKINFO);
 	a = find_within(find_within(a, IFLA_INFO_DATA), IFLA_TUN_PI);
 	return !a || RTA_PAYLOAD(a) < 1 ? -ENODATA : *(const uint8_t *)RTA_DATA(a) != 0;
+}
+
+int netlink_peer_closed(int fd)
+{
+	struct {
+		struct nlmsghdr header;
+		struct unix_diag_req socket;
+	} question = {
+		.header = { .nlmsg_len = sizeof(question),
+			    .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			    .nlmsg_flags = NLM_F_REQUEST },
+		.socket = { .sdiag_family = AF_UNIX,
+			    .udiag_states = UINT32_MAX,
+			    .udiag_show = UDIAG_SHOW_PEER,
+			    .udiag_cookie = { ~0u, ~0u } },
+	};
+	const struct rtattr *peer;
+	union answer answer;
+	struct stat st;
+	uint32_t inode;
+	int err;
+
+	if (fstat(fd, &st))
+		return -errno;
+	question.socket.udiag_ino = (uint32_t)st.st_ino;
+	err = ask(NETLINK_SOCK_DIAG, &question.header, &answer);
+	if (err)
+		return err;
+	if (answer.header.nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
+		return -EBADMSG;
+	peer = find((const struct rtattr *)((const char *)NLMSG_DATA(&answer.header) +
+					    NLMSG_ALIGN(sizeof(struct unix_diag_msg))),
+		    NLMSG_PAYLOAD(&answer.header, sizeof(struct unix_diag_msg)), UNIX_DIAG_PEER);
+	if (!peer || RTA_PAYLOAD(peer) < sizeof(inode))
+		return -ENOTCONN;
+	/* A socket that nobody has open has no inode. */
+	memcpy(&inode, RTA_DATA(peer), sizeof(inode));
+	return inode == 0;
 }

@@ -10,5 +10,9 @@
 /** netlink_tun_has_pi() - do the packets of tun or tap interface @name begin with a struct tun_pi?
  * TUNGETIFF does not tell. Return: 1, 0, or a negative errno. */
 int netlink_tun_has_pi(const char *name);
+/** netlink_peer_closed() - is the socket closed that the UNIX datagram socket @fd is connected to?
+ * No event tells, only sending does. Return: 1, 0, or a negative errno: -ENOTCONN, it is not
+ * connected (any more); -ENOENT, it is of another network namespace, or the kernel cannot tell. */
+int netlink_peer_closed(int fd);
 
 #endif

@@ -32,6 +32,7 @@
 #include "fdmap.h"
 #include "hold.h"
 #include "kind.h"
+#include "netlink.h"
 #include "splice.h"
 #include "util.h"
 
@@ -292,6 +293,17 @@ static void attach(struct session *s, int fd)
 		session_abort(s, ENOMEM, "a descriptor cannot be watched");
 }
 
+static bool has_packets(const struct session *s)
+{
+	return s->local == SESSION_PACKET || s->local == SESSION_DATAGRAM;
+}
+
+/* Does the other end of it see a shutdown? */
+static bool is_connection(const struct session *s)
+{
+	return s->local == SESSION_STREAM || s->local == SESSION_PACKET;
+}
+
 static bool has_event(const struct session *s, short events)
 {
 	struct pollfd p = { .fd = s->fd, .events = events };
@@ -302,7 +314,7 @@ static bool has_event(const struct session *s, short events)
 /* Has everybody at the other end of it gone for good? */
 static bool hung_up(const struct session *s)
 {
-	return has_event(s, 0);
+	return s->gone || has_event(s, 0);
 }
 
 /* Will nothing more come from it? An empty packet reads like the end: there must be nothing behind. */
@@ -320,7 +332,7 @@ static void discard_unread(struct session *s)
 	struct fdset set;
 	bool more;
 
-	if (s->fd < 0 || s->local == SESSION_PIPE)
+	if (s->fd < 0 || !is_connection(s))
 		return;
 	shutdown(s->fd, SHUT_RD);
 	do {
@@ -359,9 +371,11 @@ static void apply(struct session *s, unsigned actions)
 		transport_broken(t, EPROTO, "the peer broke the protocol");
 		return;
 	}
-	if (actions & CONN_SHUT_LOCAL && s->fd >= 0 && s->local != SESSION_PIPE)
+	if (actions & CONN_SHUT_LOCAL && s->fd >= 0 && is_connection(s))
 		shutdown(s->fd, SHUT_WR);
-	if (actions & CONN_STOP_LOCAL && s->fd >= 0 && s->local != SESSION_PIPE)
+	/* A sender of datagrams sees EPIPE then; but not when this was a close, that is ECONNREFUSED. */
+	if (actions & CONN_STOP_LOCAL && s->fd >= 0 &&
+	    (is_connection(s) || (s->local == SESSION_DATAGRAM && !(actions & CONN_CLOSE_LOCAL))))
 		shutdown(s->fd, SHUT_RD);
 	if (actions & CONN_SEND_SHUT)
 		send_counted(s, WIRE_SHUT, s->seen, NULL, 0);
@@ -521,6 +535,7 @@ static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct f
 			return read_sticky(s, data, len, set, tied);
 		return fd_recv_tied(s->fd, data, len, set, tied);
 	case SESSION_PACKET:
+	case SESSION_DATAGRAM:
 		n = fd_recvmsg(s->fd, data, len, MSG_DONTWAIT | MSG_TRUNC, set);
 		return n > (ssize_t)len ? -EMSGSIZE : n;
 	}
@@ -533,10 +548,19 @@ static void end_of_file(struct session *s)
 	retire_pipe(s);
 	if (s->passed)
 		send_order(s);
-	if (hung_up(s) && s->local != SESSION_PIPE)
+	if (hung_up(s) && is_connection(s))
 		step(s, CONN_LOCAL_GONE);
 	if (s->state != SESSION_ENDED)
 		step(s, CONN_LOCAL_EOF);
+	/* In this order: a close, see apply(). */
+	if (s->state != SESSION_ENDED && s->gone)
+		step(s, CONN_LOCAL_GONE);
+}
+
+/* The other end of a datagram socket was closed; what it had sent is still to be read. */
+static void note_gone(struct session *s)
+{
+	s->gone = s->readable = true;
 }
 
 /* Is there anything (more) to read from the local end? */
@@ -559,8 +583,8 @@ static uint8_t *reading_room(struct session *s, size_t *len)
 
 	if (!room)
 		return NULL;
-	if (s->local == SESSION_PACKET || s->passed) {
-		*len = s->local == SESSION_PACKET ? sizeof(w->outbound) : MIN(room, sizeof(w->outbound));
+	if (has_packets(s) || s->passed) {
+		*len = has_packets(s) ? sizeof(w->outbound) : MIN(room, sizeof(w->outbound));
 		return w->outbound;
 	}
 	return stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : READ_SMALL), len);
@@ -618,7 +642,7 @@ static bool read_local(struct session *s)
 		take_primed(s);
 	}
 	n = read_bytes(s, data, len, &set, &tied);
-	if (n == -EAGAIN) {
+	if (n == -EAGAIN && !s->gone) {
 		s->readable = false;
 		return false;
 	}
@@ -628,7 +652,7 @@ static bool read_local(struct session *s)
 		aside_close_set(&set);
 		return false;
 	}
-	if (n < 0 || (n == 0 && !set.n && (s->local != SESSION_PACKET || sent_its_last(s)))) {
+	if (n < 0 || (n == 0 && !set.n && (!has_packets(s) || sent_its_last(s)))) {
 		end_of_file(s);
 		return true;
 	}
@@ -642,7 +666,7 @@ static bool read_local(struct session *s)
 
 bool session_passes_on(const struct session *s, uint8_t type)
 {
-	return type == WIRE_DATA && s->local != SESSION_PACKET && s->state == SESSION_RUNNING;
+	return type == WIRE_DATA && !has_packets(s) && s->state == SESSION_RUNNING;
 }
 
 struct stream_out *session_may_send(struct session *s)
@@ -700,10 +724,12 @@ static ssize_t deliver(struct session *s, const void *data, size_t len)
 			s->writable = false;
 			return n;
 		}
-		if (n < 0) {
+		if (n < 0)
 			log_debug("the local end takes no more: %s", strerror((int)-n));
+		if (s->local == SESSION_DATAGRAM && (n == -ECONNREFUSED || n == -ENOTCONN))
+			note_gone(s);
+		else if (n < 0)
 			reader_gone(s);
-		}
 	}
 	/* Nobody reads it, as when a local reader is gone; a pipe keeps what it can. */
 	if (n < 0 && s->fd >= 0 && s->local == SESSION_PIPE)
@@ -737,7 +763,7 @@ static void passed_on(struct session *s, size_t n)
 bool session_can_splice(struct session *s)
 {
 	if (s->state != SESSION_RUNNING || s->fd < 0 || s->explicit || s->arriving || !is_sink(s) ||
-	    s->local == SESSION_PACKET)
+	    has_packets(s))
 		return false;
 	if (!s->splice && s->local == SESSION_STREAM)
 		s->splice = splice_get(s->worker);
@@ -889,7 +915,7 @@ static ssize_t frame_msg(struct session *s, const struct frame_header *h, const 
 	buf_init_const(&b, payload, h->length);
 	text = buf_get_str(&b, &text_size);
 	len = buf_left(&b);
-	if (b.bad || (!len && s->local != SESSION_PACKET) || !h->count || h->count > WIRE_DESCRIPTORS_MAX)
+	if (b.bad || (!len && !has_packets(s)) || !h->count || h->count > WIRE_DESCRIPTORS_MAX)
 		return -EPROTO;
 	if (!s->arriving) {
 		err = fdmap_open_files(s, text, text_size, h->count);
@@ -1112,6 +1138,21 @@ void session_pay_acks(struct worker *w)
 	}
 }
 
+void sessions_tidy(struct worker *w)
+{
+	struct session *s;
+
+	LIST_FOREACH(s, &w->sessions, entry)
+	{
+		if (s->local != SESSION_DATAGRAM || s->state != SESSION_RUNNING || s->fd < 0 ||
+		    s->gone || netlink_peer_closed(s->fd) != 1)
+			continue;
+		note_gone(s);
+		if (s->transport)
+			event_active(&s->transport->event, 0, 0); /* to be pumped */
+	}
+}
+
 void session_kick_waiting(struct worker *w)
 {
 	LIST_HEAD(, session) ready = LIST_HEAD_INITIALIZER(ready);
@@ -1182,7 +1223,7 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 	s->client = client;
 	s->channel = channel ? channel_ref(channel) : NULL;
 	s->local = local;
-	s->in.packets = local == SESSION_PACKET;
+	s->in.packets = has_packets(s);
 	s->fd = fd;
 	conn_init(&s->conn);
 	send_open(s);
@@ -1392,7 +1433,7 @@ static void connected(struct session *s, const struct frame_open *o, struct conn
 		return;
 	}
 	s->local = session_local_of(o->socktype);
-	s->in.packets = s->local == SESSION_PACKET;
+	s->in.packets = has_packets(s);
 	free(s->open_payload);
 	s->open_payload = NULL;
 	if (r->fd < 0) {
@@ -1527,7 +1568,7 @@ int session_accept(struct transport *t, const struct frame_header *h, const uint
 void session_adopt(struct session *s, int fd, enum session_local local, bool primed)
 {
 	s->local = local;
-	s->in.packets = local == SESSION_PACKET;
+	s->in.packets = has_packets(s);
 	s->primed = primed;
 	s->sticky = primed && local == SESSION_STREAM;
 	s->patient = true;

@@ -36,13 +36,20 @@ enum session_state {
 enum session_local {
 	SESSION_STREAM, /* a byte stream with descriptors and half-close */
 	SESSION_PACKET, /* one frame is one message */
+	SESSION_DATAGRAM, /* the same, but no half-close, and no event tells that the other end is closed */
 	SESSION_PIPE,	/* bytes, one way */
 };
 
 /** session_local_of() - what a local end of this enum wire_socktype is */
 static inline enum session_local session_local_of(uint8_t socktype)
 {
-	return socktype == WIRE_STREAM ? SESSION_STREAM : SESSION_PACKET;
+	switch (socktype) {
+	case WIRE_STREAM:
+		return SESSION_STREAM;
+	case WIRE_DGRAM:
+		return SESSION_DATAGRAM;
+	}
+	return SESSION_PACKET;
 }
 
 struct session {
@@ -66,6 +73,7 @@ struct session {
 	bool writable;
 	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
 	bool sticky;   /* a stream that stays so */
+	bool gone;     /* the other end of a datagram socket is closed */
 	bool watched;  /* event is added */
 	bool dialled;  /* by us */
 	bool resuming; /* RESUME was sent, RESUMED has not come */
@@ -130,6 +138,8 @@ void session_revive(struct session *s);
 void session_pump(struct session *s);
 /** session_kick_waiting() - try those of this worker that wait for pipes again */
 void session_kick_waiting(struct worker *w);
+/** sessions_tidy() - look for datagram sockets whose other end is closed; every few seconds */
+void sessions_tidy(struct worker *w);
 /** session_abort() - end it, telling the peer @error and why */
 void session_abort(struct session *s, int error, const char *why);
 /** session_pass() - remember that @channel, which is read here, was passed over @s */

@@ -87,6 +87,7 @@ static void tidy(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	transport_trim_pool(w);
 	channels_tidy(w);
+	sessions_tidy(w);
 }
 
 static void pay_acks(evutil_socket_t fd, short what, void *arg)

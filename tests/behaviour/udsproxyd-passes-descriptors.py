@@ -7,15 +7,14 @@ FULL=1 repeats more often. With arguments only those behaviours run whose names 
 
 import errno
 import os
-import pty
 import select
 import socket
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../lib")
+from fdkinds import refused  # noqa: E402
 from proxyends import (Cases, Wire, accept, connect, cpu_spent, descriptors, ended, expect,  # noqa: E402
 		       listen, memory, pattern, queued, read_all, readable, receive, receive_fds,
 		       send_fds, settled)
@@ -466,10 +465,20 @@ def listener_news_lost(pair, wire):
 # ---- ends of a socketpair ------------------------------------------------------------------------
 
 
-def given_pair(wire, socktype=socket.SOCK_STREAM):
-	"""The end that the client keeps, and what the server was given for the other."""
+def pair_of(side, socktype):
+	"""A socketpair that a program of this side has made."""
+	ours, theirs = socket.socketpair()
+	program = ("import socket; pair = socket.socketpair(socket.AF_UNIX, int(__import__('sys').argv[1])); "
+		   "socket.send_fds(socket.socket(fileno=0), [b'p'], [end.fileno() for end in pair])")
+	with ours, theirs:
+		side.run([sys.executable, "-c", program, str(int(socktype))], stdin=theirs)
+		return [socket.socket(fileno=fd) for fd in receive_fds(ours, 2)]
+
+
+def given_pair(wire, socktype=socket.SOCK_STREAM, side=None):
+	"""The end that the client (a program of this side) keeps, and what the server was given for the other."""
 	client, server = wire()
-	mine, other = socket.socketpair(socket.AF_UNIX, socktype)
+	mine, other = pair_of(side, socktype) if side else socket.socketpair(socket.AF_UNIX, socktype)
 	send_fds(client, [other.detach()])
 	theirs = socket.socket(fileno=receive_fds(server))
 	client.close()
@@ -524,38 +533,147 @@ def pair_in_pair(pair, wire):
 	theirs.close()
 
 
+# ---- datagrams ----------------------------------------------------------------------------------
+
+
+def local_or_given(wire, run):
+	"""Run it with the ends of a local pair, and then of one that was passed, either way round."""
+	for ends in (socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM), given_pair(wire, socket.SOCK_DGRAM),
+		     given_pair(wire, socket.SOCK_DGRAM)[::-1]):
+		for end in ends:
+			end.settimeout(15)
+		run(*ends)
+		for end in ends:
+			end.close()
+
+
+def send_error(sock):
+	"""The errno's name that sending says within 10 s, as the other end is closed or shut down."""
+	def attempt():
+		try:
+			sock.send(b"?")
+		except OSError as e:
+			return errno.errorcode[e.errno]
+
+	return wait_for(attempt)
+
+
+def datagrams(pair, wire):
+	"""a passed datagram socketpair is as a local one: boundaries, empty ones, descriptors, EPIPE, EAGAIN"""
+	def run(a, b):
+		for mine, theirs in (a, b), (b, a):
+			for size in 1, 0, 1000, 131072, 0, 5:
+				mine.send(pattern(size, size))
+				expect(theirs.recv(1 << 20) == pattern(size, size), True, f"{size} bytes")
+			for data in b"", b"with":
+				r, w = os.pipe()
+				send_fds(mine, [r], data)
+				found, fds, _, _ = socket.recv_fds(theirs, 100, 10)
+				expect((found, len(fds)), (data, 1))
+				os.write(w, b"through")
+				os.close(w)
+				expect(read_all(fds[0]), b"through")
+				os.close(fds[0])
+		mine.setblocking(False)
+		sent = 0
+		try:
+			while sent < 10000:
+				mine.send(b"%06d" % sent * 100)
+				sent += 1
+		except BlockingIOError:
+			pass
+		expect(sent < 10000, True, "it is bounded")
+		for i in range(sent):
+			expect(theirs.recv(1000)[:6], b"%06d" % i)
+		mine.settimeout(15)
+		theirs.shutdown(socket.SHUT_RD)
+		expect(send_error(mine), "EPIPE")
+		theirs.send(b"the other way")
+		expect(mine.recv(100), b"the other way")
+
+	local_or_given(wire, run)
+
+
+def datagrams_closed(pair, wire):
+	"""its close is seen as ever: what was sent stays, and sending says ECONNREFUSED; nothing is left behind"""
+	before = [descriptors(side) for side in pair.sides]
+
+	def run(a, b):
+		for i in range(10):
+			a.send(b"%d" % i)
+		a.close()
+		expect([b.recv(10) for _ in range(10)], [b"%d" % i for i in range(10)])
+		expect(send_error(b), "ECONNREFUSED")
+		b.settimeout(0.1)
+		expect(ended(b, 0.1), "nothing")
+
+	local_or_given(wire, run)
+	# One end, the other, both; of a program of the daemon's network, and of ours. Only of the former the end
+	# that was not passed is seen to be closed before something is sent to it.
+	given = [given_pair(wire, socket.SOCK_DGRAM, (None, pair.d)[i % 2]) for i in range(24)]
+	for i, ends in enumerate(given):
+		which = i // 2 % 3
+		if which != 1:
+			ends[0].close()
+		if which or not i % 2:
+			ends[1].close()
+	expect(settled(pair, before, 15), before, "descriptors")
+	for ends in given:
+		for end in ends:
+			end.close()
+
+
+def datagram_client(pair, wire):
+	"""a socket that is connected to a server's name is passed, and the server gets what is sent through it"""
+	client, server = wire()
+	with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, \
+		socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected:
+		listener.settimeout(15)
+		name = pair.d.outside(pair.own + "/datagrams")
+		listener.bind(name)
+		connected.connect(name)
+		send_fds(client, [os.dup(connected.fileno())])
+		with socket.socket(fileno=receive_fds(server)) as theirs:
+			theirs.settimeout(15)
+			# more than its queue holds: the sender waits, and nothing is lost
+			sender = threading.Thread(target=lambda: [theirs.send(b"%d" % i) for i in range(5000)])
+			sender.start()
+			time.sleep(0.2)
+			expect([listener.recv(100) for _ in range(5000)], [b"%d" % i for i in range(5000)])
+			sender.join()
+			listener.close()
+			expect(send_error(theirs), "ECONNREFUSED")
+	client.close()
+	server.close()
+
+
 # ---- what does not cross ------------------------------------------------------------------------
 
 
-def refused_kinds(pair, wire):
-	"""what cannot cross ends the connection, and the log names its kind"""
-	with socket.socket() as inet, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dgram, \
-		socket.socket(socket.AF_UNIX) as unconnected, tempfile.TemporaryFile() as file:
-		master, slave = pty.openpty()
-		kinds = {
-			"eventfd": os.eventfd(0), "terminal": slave, "not a UNIX socket": os.dup(inet.fileno()),
-			"below no share": os.dup(file.fileno()), "memfd": os.memfd_create("m", os.MFD_CLOEXEC),
-			"eventpoll": select.epoll().fileno(), "datagram": os.dup(dgram.fileno()),
-			"unconnected": os.dup(unconnected.fileno()),
-			"device that is not listed": os.open("/dev/random", os.O_RDONLY),
-			"O_PATH": os.open("/etc", os.O_PATH),
-		}
-		epoll = select.epoll()
-		kinds["eventpoll"] = os.dup(epoll.fileno())
-		wrong = []
-		for kind, fd in kinds.items():
-			client, server = wire()
-			said = len(pair.d.log())
-			client.sendall(b"before")
-			send_fds(client, [os.open("/dev/null", os.O_RDONLY), fd])
-			expect(receive(server, 6), b"before")
-			how = ended(server, 2), ended(client, 2)
-			if "data" in how or "nothing" in how or not wait_for(lambda: kind in pair.d.log()[said:], 2):
-				wrong.append((kind, how, pair.d.log()[said:]))
-			client.close()
-			server.close()
-		os.close(master)
-		expect(wrong, [], "wrong")
+def refused_kinds(pair, wire, back):
+	"""what cannot cross ends the connection in both directions, and both logs name its kind"""
+	wrong = []
+	with refused() as kinds:
+		for connection, side in (wire, pair.d), (back, pair.h):
+			for kind, fd in kinds:
+				giver, taker = connection()
+				said = {who: len(who.log()) for who in pair.sides}
+				giver.sendall(b"before")
+				send_fds(giver, [os.open("/dev/null", os.O_RDONLY), os.dup(fd)])
+				expect(receive(taker, 6), b"before")
+				how = ended(taker, 5), ended(giver, 5)
+
+				def told(who, giver=side, kind=kind, said=said):
+					start = "a connection is ended: " if who is giver else "the peer ended a connection: "
+					return any(line.split("udsproxyd: ")[1].startswith(start) and kind in line
+						   for line in who.log()[said[who]:].splitlines())
+
+				if set(how) - {"EOF", "ECONNRESET"} or \
+					not all(wait_for(lambda who=who: told(who), 2) for who in pair.sides):
+					wrong.append((kind, how, [who.log()[said[who]:] for who in pair.sides]))
+				giver.close()
+				taker.close()
+	expect(wrong, [], "wrong")
 
 
 def socket_twice(pair, wire):
@@ -668,14 +786,15 @@ def main():
 				     passed_again, passed_again_with_news, write_end_again, order,
 				     order_elsewhere, order_slow, order_background, order_back,
 				     listener_crowd, listener_undone, pair_closed, pair_half_closed,
-				     pair_in_pair, socket_twice, full_of_nothing):
+				     pair_in_pair, datagrams, datagrams_closed, datagram_client, socket_twice,
+				     full_of_nothing):
 				cases.run(case, pair, wire, note=note)
 			for case in empty_packets, thrown_away:
 				cases.run(case, pair, packets, note=note)
 			cases.run(many_messages, pair, wire, note=note)
 			cases.run(many_messages, pair, back, note=note + " from the other side")
 			if threads == 1:
-				cases.run(refused_kinds, pair, wire, note=note)
+				cases.run(refused_kinds, pair, wire, back, note=note)
 				cases.run(listener_news_lost, pair, wire, note=note)
 	tap.done()
 

@@ -21,6 +21,7 @@ static const struct description samples[] = {
 	{ .kind = WIRE_FD_PIPE_WRITE, .id = ID, .times = 0xffffffff },
 	{ .kind = WIRE_FD_SOCKET, .id = ID, .socktype = WIRE_STREAM },
 	{ .kind = WIRE_FD_SOCKET, .id = ID, .socktype = WIRE_SEQPACKET },
+	{ .kind = WIRE_FD_SOCKET, .id = ID, .socktype = WIRE_DGRAM },
 	{ .kind = WIRE_FD_LISTENER, .id = ID, .socktype = WIRE_SEQPACKET },
 	{ .kind = WIRE_FD_FILE, .flags = WIRE_O_READ, .offset = INT64_MAX, NAME("/share/file") },
 	{ .kind = WIRE_FD_DEVICE, .flags = WIRE_O_WRITE, NAME("/dev/null") },
@@ -188,9 +189,10 @@ START_TEST(what_no_call_could_be_given)
 	ck_assert_int_eq(kept(d), -EPROTO);
 	for (unsigned type = 0; type < 256; type++) {
 		bool known = type == WIRE_STREAM || type == WIRE_SEQPACKET;
+		bool connected = known || type == WIRE_DGRAM;
 
 		d = (struct description){ .kind = WIRE_FD_SOCKET, .socktype = (uint8_t)type };
-		ck_assert_int_eq(kept(d), known ? 0 : -EPROTO);
+		ck_assert_int_eq(kept(d), connected ? 0 : -EPROTO);
 		d.kind = WIRE_FD_LISTENER;
 		ck_assert_int_eq(kept(d), known ? 0 : -EPROTO);
 	}
