@@ -36,6 +36,7 @@ TESTS_unit = $(UNIT_TESTS)
 TESTS_shim = $(wildcard scripts/check-symbols.sh)
 TESTS_wire = $(call executables,tests/wire)
 TESTS_behaviour = $(call executables,tests/behaviour)
+TESTS_matrix = tests/behaviour/matrix
 TESTS_e2e = $(filter %.sh,$(call executables,tests/e2e))
 TESTS_long = $(call executables,tests/long)
 
@@ -54,7 +55,7 @@ guest:
 	@bash -euc '. tests/rig/guestlib.sh; find_kernel'
 
 # run-tests KINDS="unit wire ...": of this FLAVOUR; made by the targets below.
-run-tests: $(if $(filter-out unit,$(KINDS)),programs) $(if $(filter unit,$(KINDS)),$(UNIT_TESTS)) \
+run-tests: $(if $(filter-out unit matrix,$(KINDS)),programs) $(if $(filter matrix,$(KINDS)),$(B)/bin/udsproxyd) $(if $(filter unit,$(KINDS)),$(UNIT_TESTS)) \
 		$(if $(filter behaviour e2e long,$(KINDS)),guest) $(if $(filter e2e long,$(KINDS)),stage)
 	@BIN=$(abspath $(B))/bin LIBEXEC=$(abspath $(B))/libexec LIB=$(abspath $(SHIM_B))/lib \
 	STAGE=$(abspath $(B))/stage FLAVOUR=$(FLAVOUR) $(TESTS_WRAPPER) \
@@ -63,18 +64,21 @@ run-tests: $(if $(filter-out unit,$(KINDS)),programs) $(if $(filter unit,$(KINDS
 run = +@$(MAKE) --no-print-directory FLAVOUR=$(1) KINDS="$(2)" run-tests
 # Sanitizers' builds need their own directory and the plain shim of another.
 run_sanitized = +@$(MAKE) --no-print-directory FLAVOUR=testmode B=build/testmode programs && \
-	$(MAKE) --no-print-directory FLAVOUR=$(1) B=build/$(1) SHIM_B=build/testmode \
-		KINDS="unit wire behaviour" run-tests
+	$(MAKE) --no-print-directory FLAVOUR=$(1) B=build/$(1) SHIM_B=build/testmode KINDS="$(2)" run-tests
 
-.PHONY: deps check check-unit check-behaviour check-long e2e demo asan tsan
+.PHONY: deps check check-unit check-behaviour check-long matrix e2e demo asan tsan
 deps: ## install the packages that building and testing need (apt, as root)
 	@scripts/install-deps build test
 check: deps ## every test but the long ones; from a fresh clone on a bare Debian
 	$(call run,testmode,unit shim wire behaviour e2e)
+	$(call run_sanitized,asan,matrix)
 check-unit: ## the unit tests alone: seconds
 	$(call run,testmode,unit)
 check-behaviour: ## the tests that run the real programs, without virtual machines
 	$(call run,testmode,shim wire behaviour)
+matrix: ## what holds over a UNIX socket, here and through the proxy both ways: a table (as root)
+	+@$(MAKE) --no-print-directory FLAVOUR=testmode programs
+	@BIN=$(abspath build/testmode)/bin LIB=$(abspath build/testmode)/lib tests/behaviour/matrix --table
 e2e: deps ## libvirt and virtual machines, directly and in the chroot (as root)
 	$(call run,testmode,e2e)
 check-long: deps ## what takes longer than `make check` may
@@ -83,7 +87,7 @@ demo: deps ## a HOST and a DPU on this machine, and a virtual machine (as root; 
 	+@$(MAKE) --no-print-directory FLAVOUR=testmode stage
 	@STAGE=$(abspath $(if $(filter command line,$(origin B)),$(B),build/testmode))/stage tests/e2e/demo
 asan: ## unit, wire and behaviour tests with AddressSanitizer, LeakSanitizer, UBSan
-	$(call run_sanitized,asan)
+	$(call run_sanitized,asan,unit wire behaviour)
 # ThreadSanitizer of GCC 12 does not know the addresses that newer kernels choose at random.
 tsan: ## the same with ThreadSanitizer
-	$(call run_sanitized,tsan) TESTS_WRAPPER="setarch --addr-no-randomize"
+	$(call run_sanitized,tsan,unit wire behaviour) TESTS_WRAPPER="setarch --addr-no-randomize"

@@ -12,10 +12,12 @@ configured as a share. Leaving the block ends everything that was started in it,
 when a daemon had died or does not end with 0. Needs root.
 
 Run as a program it makes a pair, says how to enter it, and waits for the end of its stdin.
-The programs that are tested: BIN and LIB in the environment (directories).
+The programs that are tested: BIN and LIB in the environment (directories). UDSPROXYD_UNDER there is a command
+that the daemons run under, say "valgrind -q --error-exitcode=99", which may take its time.
 """
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,17 +28,19 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
 LIB = os.environ.get("LIB", TOP + "/build/testmode/lib")
+UNDER = shlex.split(os.environ.get("UDSPROXYD_UNDER", ""))
+LIMIT = 60 if UNDER else 10  # seconds for a daemon's start or end
 PORT = "12121"
 
 # Is the peer there? Here the name is refused, and so it is while the peer is not there: only the
 # peer itself has another answer.
 PROBE = """
 import errno, socket, sys, time
-end = time.monotonic() + 10
+end = time.monotonic() + int(sys.argv[2])
 s = socket.socket(socket.AF_UNIX)
 while s.connect_ex(sys.argv[1]) == errno.ECONNREFUSED:
 	if time.monotonic() > end:
-		sys.exit("no link after 10 s")
+		sys.exit("no link after " + sys.argv[2] + " s")
 	time.sleep(0.02)
 """
 
@@ -102,7 +106,7 @@ class Side:
 	def start_daemon(self, peer, threads=1, options=()):
 		with open(self.logfile, "a", encoding="utf-8") as log:
 			self.daemon = self.popen(
-				[BIN + "/udsproxyd", "--test-mode", "--runtime-dir", self.runtime,
+				[*UNDER, BIN + "/udsproxyd", "--test-mode", "--runtime-dir", self.runtime,
 				 "--config-dir", self.config, f"--share={self.share}={self.share}", *options,
 				 str(threads), self.address, PORT, peer.address, PORT],
 				stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -114,7 +118,7 @@ class Side:
 			return None
 		daemon.terminate()
 		try:
-			return daemon.wait(10)
+			return daemon.wait(LIMIT)
 		except subprocess.TimeoutExpired:
 			daemon.kill()
 			return daemon.wait()
@@ -124,7 +128,7 @@ class Side:
 		probe = self.own + "/probe"
 		self.run(["/usr/bin/python3", "-c", "import socket, sys; socket.socket(1).bind(sys.argv[1])",
 			  probe])
-		self.run(["/usr/bin/python3", "-c", PROBE, probe], shim=True, env={"UDSPROXY_QUIET": "1"})
+		self.run(["/usr/bin/python3", "-c", PROBE, probe, str(LIMIT)], shim=True, env={"UDSPROXY_QUIET": "1"})
 		os.unlink(self.outside(probe))
 
 	def log(self):
