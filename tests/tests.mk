@@ -76,13 +76,15 @@ check-unit: ## the unit tests alone: seconds
 	$(call run,testmode,unit)
 check-behaviour: ## the tests that run the real programs, without virtual machines
 	$(call run,testmode,shim wire behaviour)
-matrix: ## what holds over a UNIX socket, here and through the proxy both ways: a table (as root)
+matrix: ## tables of what holds over a UNIX socket, here and through the proxy both ways (as root)
 	+@$(MAKE) --no-print-directory FLAVOUR=testmode programs
-	@BIN=$(abspath build/testmode)/bin LIB=$(abspath build/testmode)/lib tests/behaviour/matrix --table
+	@export BIN=$(abspath build/testmode)/bin LIB=$(abspath build/testmode)/lib && \
+		tests/behaviour/matrix --table && tests/behaviour/real-programs --table
 e2e: deps ## libvirt and virtual machines, directly and in the chroot (as root)
 	$(call run,testmode,e2e)
-check-long: deps ## what takes longer than `make check` may
-	$(call run,testmode,long)
+check-long: ## what takes longer than `make check` may
+	@scripts/install-deps build test long
+	$(call run,testmode,long) TEST_TIMEOUT=7200
 demo: deps ## a HOST and a DPU on this machine, and a virtual machine (as root; KEEP=1 leaves them up)
 	+@$(MAKE) --no-print-directory FLAVOUR=testmode stage
 	@STAGE=$(abspath $(if $(filter command line,$(origin B)),$(B),build/testmode))/stage tests/e2e/demo

@@ -27,7 +27,7 @@ class Column:
 
 
 @contextlib.contextmanager
-def columns(threads=(1, 2), local=True):
+def columns(threads=(1, 2), local=True, preload=True):
 	"""Local, without the library and with it, and then a pair of daemons of each number of threads, both
 	ways: D is the DPU, H the HOST."""
 	with contextlib.ExitStack() as stack:
@@ -35,7 +35,8 @@ def columns(threads=(1, 2), local=True):
 		if local:
 			pair = stack.enter_context(Pair(daemons=False))
 			found.append(Column("local", pair, pair.d, pair.d, shim=False))
-			found.append(Column("preload", pair, pair.d, pair.d))
+			if preload:
+				found.append(Column("preload", pair, pair.d, pair.d))
 		pairs = [stack.enter_context(Pair(n)) for n in threads]
 		for client, server in ("d", "h"), ("h", "d"):
 			for n, pair in zip(threads, pairs):
