@@ -7,6 +7,7 @@ udsproxyd itself, as common/proxyclient.c does, and can therefore do what no wel
 """
 
 import array
+import collections
 import contextlib
 import errno
 import fcntl
@@ -220,15 +221,18 @@ def works(wire):
 
 
 def descriptors(side):
-	"""How many the daemon has open, but for the transports, which are pooled."""
+	"""How many the daemon has open, but for what it keeps for the next connection: transports, and for each
+	of its threads an empty pipe, both of whose ends are its own."""
 	proc = f"/proc/{side.daemon.pid}"
 	with open(proc + "/net/tcp", encoding="ascii") as f:
 		transports = {f"socket:[{line.split()[9]}]" for line in f}
-	n = 0
+	found = collections.Counter()
 	for fd in os.listdir(proc + "/fd"):
 		with contextlib.suppress(FileNotFoundError):
-			n += os.readlink(f"{proc}/fd/{fd}") not in transports
-	return n
+			found[os.readlink(f"{proc}/fd/{fd}")] += 1
+	kept = sum(n == 2 and link.startswith("pipe:") for link, n in found.items())
+	return sum(n for link, n in found.items() if link not in transports) - \
+		2 * min(kept, len(os.listdir(proc + "/task")))
 
 
 def settled(pair, before, seconds=10):
