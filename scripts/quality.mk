@@ -3,7 +3,7 @@
 # What a machine can say about the code without running it, and what the tests reach.
 
 SOURCES = $(sort $(wildcard common/*.[ch] udsproxyd/*.[ch] rexec/*.[ch] rexec/*/*.[ch] libudsproxy/*.[ch] \
-	qtcfg/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] tests/behaviour/*.[ch]))
+	qtcfg/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] tests/behaviour/*.[ch] tests/bench/*.[ch]))
 SHELL_SCRIPTS = $(shell grep -lIrE -e '^\#!.*/(ba)?sh( |$$)' -e '^\# shellcheck shell=' scripts tests .ci)
 CHECK_FLAGS = -std=c11 $(WARNINGS) -Werror -DVERSION='""' -DSYSCONFDIR='"/etc"'
 

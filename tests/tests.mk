@@ -8,6 +8,8 @@
 #	tests/e2e/             libvirt and virtual machines, a HOST and a DPU
 #	tests/long/            what takes longer than `make check` may
 #
+# tests/bench/ is no test: it measures, beside others, how fast it all is.
+#
 # Tests find what they test in the environment: BIN, LIB, LIBEXEC (directories), and STAGE, a tree
 # made by `make install`.
 
@@ -93,3 +95,19 @@ asan: ## unit, wire and behaviour tests with AddressSanitizer, LeakSanitizer, UB
 # ThreadSanitizer of GCC 12 does not know the addresses that newer kernels choose at random.
 tsan: ## the same with ThreadSanitizer
 	$(call run_sanitized,tsan,unit wire behaviour) TESTS_WRAPPER="setarch --addr-no-randomize"
+
+# ---- how fast --------------------------------------------------------------------------------
+# QUICK=1: one short round. RECORD=1: also what the README shows. BENCH_FLAGS: tests/bench/bench --help.
+.PHONY: bench bench-programs
+$(B)/bench/measure: $(call objects,tests/bench/measure tests/bench/serve tests/bench/stream)
+$(B)/bench/bare-relay: $(call objects,tests/bench/bare_relay tests/bench/stream)
+$(B)/bench/%:
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread $(LIBS)
+bench-programs: programs $(B)/bench/measure $(B)/bench/bare-relay
+bench: ## how fast connections are, beside other relays (as root; QUICK=1, RECORD=1, BENCH_FLAGS=)
+	@scripts/install-deps build bench
+	+@$(MAKE) --no-print-directory -s bench-programs
+	@BIN=$(abspath $(B))/bin LIB=$(abspath $(B))/lib BENCH=$(abspath $(B))/bench \
+		tests/bench/bench $(if $(filter 1,$(QUICK)),--quick) \
+		$(if $(filter 1,$(RECORD)),--csv docs/figures/bench.csv --svg docs/figures/bench.svg) $(BENCH_FLAGS)
