@@ -25,7 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/queue.h>
 
-enum { PIPE_SIZE = 1 << 20, PIPES_KEPT = 64, EVENTS = 64 };
+enum { PIPE_SIZE = 256 << 10, PIPES_KEPT = 64, EVENTS = 64 };
 
 /* One end of a relayed connection, and the bytes that were read from it. */
 struct end {

@@ -11,7 +11,7 @@
  *	measure PATH pipe-in SIZE SECONDS	to the client
  *	measure PATH requests CONNECTIONS SECONDS	64 bytes back and forth, on all of them
  *	measure PATH connects THREADS SECONDS	connect, exchange one byte, close
- *	measure PATH idle CONNECTIONS...	hold so many, then so many
+ *	measure PATH idle CONNECTIONS...	hold so many, at the next line so many
  *
  * What is said on a connection is in stream.h. A client talks with who has started it: it says
  * "ready" on stdout when its connections stand and are warm, goes on when a line comes on stdin,
@@ -26,13 +26,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-enum {
-	REQUEST_SIZE = 64,
-	WARM_TRIPS = 200,
-	WARM_RUN = 100000000,
-	SAMPLES_MAX = 1 << 20,
-	EVENTS = 256
-};
+enum { REQUEST_SIZE = 64, WARM_TRIPS = 200, WARM_RUN = 50000000 };
+enum { SAMPLES_MAX = 1 << 20, EVENTS = 256, LINE = 200 };
 
 static struct sockaddr_un server;
 
@@ -84,19 +79,17 @@ static int join(enum op op, int passed)
 /* ---- with who has started us ------------------------------------------------------------------
  */
 
-static void wait_for_line(void)
+/* Say a line, and wait for one. False: there is none any more. */
+static bool told(const char *line)
 {
-	char c;
+	char c = 0;
 
-	while (read(STDIN_FILENO, &c, 1) == 1 && c != '\n')
-		;
-}
-
-static void say_and_wait(const char *line)
-{
 	puts(line);
 	fflush(stdout);
-	wait_for_line();
+	while (c != '\n')
+		if (read(STDIN_FILENO, &c, 1) != 1)
+			return false;
+	return true;
 }
 
 static uint64_t nanoseconds(const char *text)
@@ -125,26 +118,26 @@ static void round_trips(size_t size, uint64_t time)
 	int fd = join(OP_ECHO, -1);
 	_cleanup_free_ char *data = allocate(size);
 	_cleanup_free_ uint64_t *took = allocate(SAMPLES_MAX * sizeof(*took));
-	uint64_t start, last, end;
-	size_t n = 0;
-	char line[200];
+	char line[LINE] = "ready";
 
 	for (int i = 0; i < WARM_TRIPS; i++)
 		trip(fd, data, size);
-	say_and_wait("ready");
-	start = last = now();
-	do {
-		trip(fd, data, size);
-		end = now();
-		took[n++] = end - last;
-		last = end;
-	} while (end - start < time && n < SAMPLES_MAX);
-	qsort(took, n, sizeof(*took), by_size);
-	snprintf(line, sizeof(line),
-		 "{\"seconds\": %.6f, \"trips\": %zu, \"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}",
-		 (double)(end - start) * 1e-9, n, (double)took[n / 2] * 1e-3,
-		 (double)took[n * 99 / 100] * 1e-3, (double)took[n - 1] * 1e-3);
-	say_and_wait(line);
+	while (told(line)) {
+		uint64_t start = now(), last = start, end;
+		size_t n = 0;
+
+		do {
+			trip(fd, data, size);
+			end = now();
+			took[n++] = end - last;
+			last = end;
+		} while (end - start < time && n < SAMPLES_MAX);
+		qsort(took, n, sizeof(*took), by_size);
+		snprintf(line, sizeof(line),
+			 "{\"trips\": %zu, \"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}", n,
+			 (double)took[n / 2] * 1e-3, (double)took[n * 99 / 100] * 1e-3,
+			 (double)took[n - 1] * 1e-3);
+	}
 	close(fd);
 }
 
@@ -255,47 +248,50 @@ static void throughput(enum op op, uint32_t size, uint64_t time, size_t n,
 		       void (*run)(struct stream *stream))
 {
 	_cleanup_free_ struct stream *streams = allocate(n * sizeof(*streams));
-	uint64_t start, bytes = 0;
-	double seconds;
-	char line[200];
+	char line[LINE] = "ready";
 
 	for (size_t i = 0; i < n; i++)
 		streams[i] = stream_new(op, size, run);
 	run_all(streams, n, WARM_RUN);
-	say_and_wait("ready");
-	start = now();
-	run_all(streams, n, time);
-	seconds = (double)(now() - start) * 1e-9;
-	for (size_t i = 0; i < n; i++)
-		bytes += streams[i].bytes;
-	snprintf(line, sizeof(line), "{\"seconds\": %.6f, \"bytes\": %llu}", seconds,
-		 (unsigned long long)bytes);
-	say_and_wait(line);
+	while (told(line)) {
+		uint64_t start = now(), bytes = 0;
+		double seconds;
+
+		run_all(streams, n, time);
+		seconds = (double)(now() - start) * 1e-9;
+		for (size_t i = 0; i < n; i++)
+			bytes += streams[i].bytes;
+		snprintf(line, sizeof(line), "{\"seconds\": %.6f, \"bytes\": %llu}", seconds,
+			 (unsigned long long)bytes);
+	}
 }
 
 /* ---- many connections --------------------------------------------------------------------------
  */
 
-/* One request on each connection; a new one as soon as it is answered, until time is over. */
+/*
+ * One request on each connection, and a new one as soon as it is answered, until time is over. The
+ * number of answers: the last ones come after it, so that the time of the first is not counted
+ * without them.
+ */
 static uint64_t request(const int *fds, size_t n, int epoll_fd, uint64_t time)
 {
 	struct epoll_event events[EVENTS];
 	char data[REQUEST_SIZE] = "";
 	uint64_t deadline = now() + time, answered = 0;
 	size_t waiting = n;
-	bool over = false;
 
 	for (size_t i = 0; i < n; i++)
 		if (!write_all(fds[i], data, sizeof(data)))
 			fail("a request");
 	while (waiting) {
 		int ready = epoll_wait(epoll_fd, events, EVENTS, -1);
+		bool over = now() >= deadline;
 
-		over = over || now() >= deadline;
 		for (int i = 0; i < ready; i++) {
 			if (!read_all(events[i].data.fd, data, sizeof(data)))
 				fail("an answer");
-			answered += !over;
+			answered++;
 			if (over)
 				waiting--;
 			else if (!write_all(events[i].data.fd, data, sizeof(data)))
@@ -309,8 +305,7 @@ static void requests(size_t n, uint64_t time)
 {
 	_cleanup_free_ int *fds = allocate(n * sizeof(*fds));
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	uint64_t answered;
-	char line[200];
+	char line[LINE] = "ready";
 
 	for (size_t i = 0; i < n; i++) {
 		fds[i] = join(OP_ECHO, -1);
@@ -319,11 +314,9 @@ static void requests(size_t n, uint64_t time)
 			fail("epoll_ctl");
 	}
 	request(fds, n, epoll_fd, 0);
-	say_and_wait("ready");
-	answered = request(fds, n, epoll_fd, time);
-	snprintf(line, sizeof(line), "{\"seconds\": %.6f, \"requests\": %llu}", (double)time * 1e-9,
-		 (unsigned long long)answered);
-	say_and_wait(line);
+	while (told(line))
+		snprintf(line, sizeof(line), "{\"seconds\": %.6f, \"requests\": %llu}",
+			 (double)time * 1e-9, (unsigned long long)request(fds, n, epoll_fd, time));
 }
 
 struct connector {
@@ -349,40 +342,41 @@ static void *connect_often(void *arg)
 static void connects(size_t n, uint64_t time)
 {
 	_cleanup_free_ struct connector *connectors = allocate(n * sizeof(*connectors));
-	uint64_t start, count = 0, slowest = 0;
-	double seconds;
-	char line[200];
+	char line[LINE] = "ready";
 
 	for (size_t i = 0; i < n; i++)
 		close(join(OP_ECHO, -1));
-	say_and_wait("ready");
-	start = now();
-	for (size_t i = 0; i < n; i++) {
-		connectors[i].deadline = start + time;
-		if (pthread_create(&connectors[i].thread, NULL, connect_often, &connectors[i]))
-			fail("pthread_create");
+	while (told(line)) {
+		uint64_t start = now(), count = 0, slowest = 0;
+		double seconds;
+
+		for (size_t i = 0; i < n; i++) {
+			connectors[i] = (struct connector){ .deadline = start + time };
+			if (pthread_create(&connectors[i].thread, NULL, connect_often,
+					   &connectors[i]))
+				fail("pthread_create");
+		}
+		for (size_t i = 0; i < n; i++) {
+			pthread_join(connectors[i].thread, NULL);
+			count += connectors[i].connects;
+			slowest = MAX(slowest, connectors[i].slowest);
+		}
+		seconds = (double)(now() - start) * 1e-9;
+		snprintf(line, sizeof(line),
+			 "{\"seconds\": %.6f, \"connects\": %llu, \"max\": %.3f}", seconds,
+			 (unsigned long long)count, (double)slowest * 1e-3);
 	}
-	for (size_t i = 0; i < n; i++) {
-		pthread_join(connectors[i].thread, NULL);
-		count += connectors[i].connects;
-		slowest = MAX(slowest, connectors[i].slowest);
-	}
-	seconds = (double)(now() - start) * 1e-9;
-	snprintf(line, sizeof(line), "{\"seconds\": %.6f, \"connects\": %llu, \"max\": %.3f}",
-		 seconds, (unsigned long long)count, (double)slowest * 1e-3);
-	say_and_wait(line);
 }
 
+/* The connections end with us. */
 static void idle(size_t steps, char **counts)
 {
 	size_t held = 0;
 
-	/* the connections end with us */
-	for (size_t i = 0; i < steps; i++) {
+	for (size_t i = 0; i < steps && told(i ? "{}" : "ready"); i++)
 		for (size_t n = strtoul(counts[i], NULL, 10); held < n; held++)
 			join(OP_ECHO, -1);
-		say_and_wait("{}");
-	}
+	told("{}");
 }
 
 /* Until a server answers: relays need time to start. */
@@ -398,6 +392,7 @@ static void warm(void)
 		usleep(10000);
 	}
 	close(fd);
+	told("ready");
 }
 
 int main(int argc, char **argv)

@@ -6,7 +6,9 @@ time, with that of their children, and whose memory count. All use the pair's on
 given what makes it fast: buffers, limits and ciphers of its own default, unless said here.
 """
 
+import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,7 @@ if port:
 s.bind((address, int(port)) if port else address)
 s.listen(4096)
 os.dup2(s.fileno(), 3)
+os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[3], sys.argv[3:])
 """
@@ -42,9 +45,9 @@ class Relay:
 	number = 0
 	passes_pipes = False
 	shim = False
-	# that the hungrier half has open for a connection
-	descriptors = 2
-	capacity = CONNECTIONS_MAX
+	# that each half has open for a connection, and besides
+	descriptors, spare = 2, 600
+	connections_max = CONNECTIONS_MAX
 
 	def __init__(self, pair, server):
 		Relay.number += 1
@@ -53,6 +56,12 @@ class Relay:
 		self.port = 7000 + Relay.number
 		self.env = {}
 		self.near, self.far = [], []
+
+	@property
+	def capacity(self):
+		"""How many connections it can hold at once."""
+		limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+		return min(self.connections_max, (limit - self.spare) // self.descriptors)
 
 	@property
 	def endpoint(self):
@@ -80,15 +89,17 @@ class Relay:
 		return f"{self.pair.place}/{self.name}.{side.name}.log"
 
 	def stop(self):
-		"""End it; what was wrong with its end, or None."""
+		"""End it."""
+		self.kill()
+		for side in self.pair.sides:
+			with contextlib.suppress(FileNotFoundError):
+				os.unlink(side.outside(self.path))
+
+	def kill(self):
 		for process in self.near + self.far:
 			process.kill()
 			process.wait()
 		self.near, self.far = [], []
-		for side in self.pair.sides:
-			path = side.outside(self.path)
-			if os.path.exists(path):
-				os.unlink(path)
 
 	def said(self):
 		"""The end of what it has said."""
@@ -106,8 +117,15 @@ class Direct(Relay):
 	name = label = "direct"
 	passes_pipes = True
 
+	def __init__(self, pair, server):
+		super().__init__(pair, server)
+		self.path = server + "-direct"
+
 	def start(self):
-		self.near, self.far = [], []
+		pass
+
+	def stop(self):
+		pass
 
 
 class Bare(Relay):
@@ -142,19 +160,15 @@ class Ours(Relay):
 			self.pair.other(side).address, str(self.port)]
 
 	def stop(self):
-		for process in self.near + self.far:
+		ended = self.near + self.far
+		for process in ended:
 			process.terminate()
-		wrong = None
-		for process in self.near + self.far:
-			try:
-				status = process.wait(10)
-			except subprocess.TimeoutExpired:
-				process.kill()
-				status = process.wait()
-			if status:
-				wrong = f"udsproxyd ended with {status}"
-		self.near, self.far = [], []
-		return wrong
+		with contextlib.suppress(subprocess.TimeoutExpired):
+			for process in ended:
+				process.wait(10)
+		self.kill()
+		if any(process.returncode for process in ended):
+			raise OSError("udsproxyd ended with " + ", ".join(str(process.returncode) for process in ended))
 
 
 class Ours1(Ours):
@@ -173,7 +187,7 @@ class Socat(Relay):
 	"""A process for each connection, on both sides."""
 
 	name = label = "socat"
-	capacity = 1000
+	connections_max, few = 1000, "that would be 20,000 processes"
 
 	def missing(self):
 		return None if shutil.which("socat") else "not installed"
@@ -189,6 +203,7 @@ class Ssh(Relay):
 	"""ssh -L, whose connection stands already; the faster of its usual ciphers."""
 
 	name, label = "ssh", "ssh -L"
+	connections_max, few = 1000, "its time for one grows with their number, and 2,000 take 16 s"
 	sshd = "/usr/sbin/sshd"
 
 	def missing(self):
@@ -231,6 +246,8 @@ class Haproxy(Relay):
 	"""mode tcp, with splicing."""
 
 	name = label = "haproxy"
+	pipes = 500
+	spare = 600 + 2 * pipes
 
 	def missing(self):
 		return None if shutil.which("haproxy") else "not installed"
@@ -242,8 +259,8 @@ class Haproxy(Relay):
 	def configured(self, half, bind, server):
 		config = f"{self.pair.place}/haproxy.{half}"
 		with open(config, "w", encoding="ascii") as f:
-			f.write(f"global\n\tmaxconn {CONNECTIONS_MAX}\n"
-				f"defaults\n\tmode tcp\n\tmaxconn {CONNECTIONS_MAX}\n\ttimeout connect 10s\n"
+			f.write(f"global\n\tmaxconn {self.capacity}\n\tmaxpipes {self.pipes}\n"
+				f"defaults\n\tmode tcp\n\tmaxconn {self.capacity}\n\ttimeout connect 10s\n"
 				f"\ttimeout client {LONGEST_CONNECTION}\n\ttimeout server {LONGEST_CONNECTION}\n"
 				f"\toption splice-auto\n"
 				f"listen relay\n\tbind {bind} backlog 4096\n\tserver far {server}\n")
@@ -253,7 +270,7 @@ class Haproxy(Relay):
 class SocketProxyd(Relay):
 	"""systemd-socket-proxyd on both sides."""
 
-	name, label = "socket-proxyd", "systemd-socket-proxyd"
+	name = label = "socket-proxyd"
 	descriptors = 6
 
 	def missing(self):

@@ -5,6 +5,11 @@ import collections
 import csv
 import os
 import statistics
+from xml.sax.saxutils import escape
+
+# Two that are alike differ by so much.
+NOISE = 0.95
+STALL_US = 40000  # a delayed acknowledgement that somebody waits for
 
 Row = collections.namedtuple("Row", "key label unit higher shown", defaults=[True])
 
@@ -15,20 +20,17 @@ class Results:
 	def __init__(self):
 		self.rows, self.rounds = [], 0
 		self.values = {}
-		self.labels, self.notes = {}, {}
-		self.failures = collections.defaultdict(list)
+		self.labels = {}
+		self.notes, self.failures = collections.defaultdict(list), collections.defaultdict(list)
 
-	def add_candidate(self, name, label):
-		self.labels[name] = label
-
-	def add(self, key, name, number, value):
-		self.values.setdefault((key, name), {})[number] = value
+	def add(self, name, values):
+		"""What this round has found of a candidate, by row's key."""
+		for key, value in values.items():
+			self.values.setdefault((key, name), {})[self.rounds] = value
 
 	def note(self, name, text):
-		self.notes[name] = text
-
-	def fail(self, name, why):
-		self.failures[name].append(why)
+		if text not in self.notes[name]:
+			self.notes[name].append(text)
 
 	def of(self, key, name):
 		return list(self.values.get((key, name), {}).values())
@@ -76,10 +78,8 @@ def table(results):
 			cells += f"{figure(value):>9}{times(ratio):>7}"
 		lines.append(f"{row.label}, {row.unit}".ljust(width) + cells +
 			     f"{times(results.ratio(row.key, 'ours', 'direct')):>14}")
-	for name, note in results.notes.items():
-		lines.append(f"{results.labels[name]}: {note}")
-	for name, failures in results.failures.items():
-		lines += [f"{results.labels[name]}: {failure}" for failure in failures]
+	for told in results.notes, results.failures:
+		lines += [f"{results.labels[name]}: {text}" for name, texts in told.items() for text in texts]
 	return "\n".join(lines)
 
 
@@ -95,3 +95,152 @@ def write_csv(results, path):
 				out.writerow([row.key, row.unit, name, f"{statistics.median(values):.4g}", f"{min(values):.4g}",
 					      f"{max(values):.4g}", *(f"{ratio:.3f}" if ratio else "" for ratio in (
 						      results.ratio(row.key, name, "bare"), results.ratio(row.key, name, "direct")))])
+
+
+# ---- what must hold -----------------------------------------------------------------------------
+
+
+def advantage(results, row, name, other):
+	"""How many times better the first is."""
+	ratio = results.ratio(row.key, name, other)
+	return ratio if row.higher or not ratio else 1 / ratio
+
+
+class Checks:
+	"""Lines "ok" and "not ok", each with what was found and its bound."""
+
+	def __init__(self, results):
+		self.results, self.lines = results, []
+
+	def line(self, good, text):
+		self.lines.append(f"{'ok' if good else 'not ok'} - {text}")
+
+	def at_least(self, value, bound, text):
+		if value is not None:
+			self.line(value >= bound, f"{text}: {value:.2f}x, at least {bound:.2f}x")
+
+	def at_most(self, value, bound, text):
+		if value is not None:
+			self.line(value <= bound, f"{text}: {value:.2f}x, at most {bound:.2f}x")
+
+	def against_bare(self):
+		for row in self.results.rows:
+			ratio = self.results.ratio(row.key, "ours", "bare")
+			text = f"{row.label}, to the bare relay"
+			if row.key.endswith("-p50"):
+				self.at_most(ratio, 1.15, text)
+			elif row.key.endswith("-p99"):
+				self.at_most(ratio, 2, text)
+			elif row.key.startswith(("send-65536", "send-1048576", "both-65536", "both-1048576")):
+				if row.higher:
+					self.at_least(ratio, 0.9, text)
+				else:
+					self.at_most(ratio, 1.3, text)
+			elif row.key.startswith("connects") and row.shown:
+				self.at_least(ratio, 0.5, text)
+			elif row.key.startswith("pipe"):
+				self.at_least(self.results.ratio(row.key, "ours", "bare", "send-65536"), 0.9,
+					      f"{row.label}, to what the bare relay sends one way")
+
+	def stalls(self):
+		for row in self.results.rows:
+			longest = self.results.median(row.key, "ours")
+			if row.key.endswith("-max") and longest is not None:
+				self.line(longest < STALL_US, f"{row.label}: {longest / 1000:.1f} ms, less than 40 ms")
+
+	def memory(self):
+		for row in self.results.rows:
+			size = self.results.median(row.key, "ours")
+			if row.key.startswith("idle-10000") and size is not None:
+				self.line(size <= 2, f"{row.label}: {size:.2f} KiB, at most 2 KiB")
+
+	def threads(self):
+		for row in self.results.rows:
+			if row.key.startswith(("send", "both", "requests", "pipe")) and row.higher:
+				self.at_least(self.results.ratio(row.key, "ours2", "ours"), NOISE,
+					      f"{row.label}, 2 threads to 1")
+
+	def others(self):
+		for name in self.results.labels:
+			if name in ("direct", "bare", "ours", "ours2"):
+				continue
+			ahead = behind = 0
+			for row in self.results.rows:
+				better = advantage(self.results, row, "ours", name) if row.shown else None
+				if better is None:
+					continue
+				# it carries neither half-closes nor descriptors
+				bulk = row.key.startswith(("send", "both"))
+				bound = 0.95 if name == "socket-proxyd" and bulk else 1
+				if better >= bound:
+					ahead += 1
+				else:
+					behind += 1
+					self.line(False, f"ahead of {self.results.labels[name]}, {row.label}: {better:.2f}x, "
+						  f"at least {bound:.2f}x")
+			if ahead:
+				self.line(True, f"ahead of {self.results.labels[name]} in {ahead} of {ahead + behind} rows")
+
+
+def checks(results):
+	"""What is claimed of ours, and whether it was found."""
+	found = Checks(results)
+	for check in found.against_bare, found.stalls, found.memory, found.threads, found.others:
+		check()
+	good = sum(line.startswith("ok") for line in found.lines)
+	return "\n".join(found.lines + [f"{good} of {len(found.lines)} ok"])
+
+
+# ---- the picture --------------------------------------------------------------------------------
+
+PANELS = (("send-65536", "Throughput, 64 KiB writes", "GB/s"),
+	  ("send-65536-cpu", "CPU time of both relays per GB", "s"),
+	  ("rtt-64-p50", "Round trip of 64 bytes, median", "µs"),
+	  ("requests-64", "Requests on 64 connections", "per second"),
+	  ("connects-1", "Connections made, one after the other", "per second"),
+	  ("idle-1000-far", "Memory of an idle connection, server's side", "KiB"))
+PANEL_WIDTH, BAR_HEIGHT, BAR_STEP, LABEL_WIDTH, VALUE_WIDTH = 420, 14, 20, 110, 60
+STYLE = """
+    .title { font-size: 15px; font-weight: bold; fill: #1f2937 }
+    .name { text-anchor: end; fill: #1f2937 }
+    .small { font-size: 11px; fill: #4b5563 }
+    .ours { fill: #2563eb }
+    .bare { fill: #6b7280 }
+    .other { fill: #b6bec9 }
+"""
+
+
+def draw_panel(results, key, title, unit, x, y):
+	row = next(row for row in results.rows if row.key == key)
+	values = {name: results.median(key, name) for name in results.labels}
+	shown = {name: value for name, value in values.items() if value is not None}
+	longest = max(shown.values())
+	lines = [f'  <text class="title" x="{x}" y="{y}">{escape(title)}</text>',
+		 f'  <text class="small" x="{x}" y="{y + 17}">{unit}; {"more" if row.higher else "less"} is better</text>']
+	y += 28
+	for name, value in shown.items():
+		kind = "ours" if name.startswith("ours") else "bare" if name in ("bare", "direct") else "other"
+		length = max(1, round((PANEL_WIDTH - LABEL_WIDTH - VALUE_WIDTH) * value / longest))
+		middle = y + BAR_HEIGHT - 3
+		lines += [f'  <text class="name" x="{x + LABEL_WIDTH - 8}" y="{middle}">{escape(results.labels[name])}</text>',
+			  f'  <rect class="{kind}" x="{x + LABEL_WIDTH}" y="{y}" width="{length}" height="{BAR_HEIGHT}" rx="2"/>',
+			  f'  <text class="small" x="{x + LABEL_WIDTH + length + 6}" y="{middle}">{figure(value)}</text>']
+		y += BAR_STEP
+	return lines
+
+
+def write_svg(results, path):
+	"""A panel for each of a few measures, a bar in it for each candidate."""
+	panels = [panel for panel in PANELS if results.of(panel[0], "ours")]
+	height_of_panel = 28 + BAR_STEP * len(results.labels) + 30
+	width, height = 2 * PANEL_WIDTH + 60, 30 + height_of_panel * ((len(panels) + 1) // 2)
+	lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<!-- SPDX-License-Identifier: Apache-2.0 -->",
+		 "<!-- Drawn by tests/bench/bench: make bench RECORD=1 -->",
+		 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"',
+		 '     font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">',
+		 "  <title>How fast proxied connections are, beside other relays</title>",
+		 f"  <style>{STYLE}  </style>", f'  <rect width="{width}" height="{height}" rx="10" fill="#fff"/>']
+	for i, (key, title, unit) in enumerate(panels):
+		lines += draw_panel(results, key, title, unit, 20 + i % 2 * (PANEL_WIDTH + 20), 34 + i // 2 * height_of_panel)
+	with open(path, "w", encoding="utf-8") as f:
+		f.write("\n".join(lines + ["</svg>", ""]))
