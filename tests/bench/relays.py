@@ -10,10 +10,12 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
 
+from processes import children
 from proxypair import BIN, wait_for
 
 LONGEST_CONNECTION = "1h"
@@ -96,8 +98,11 @@ class Relay:
 				os.unlink(side.outside(self.path))
 
 	def kill(self):
+		"""unshare(1) ends after all that it contains when the first of them is killed."""
 		for process in self.near + self.far:
-			process.kill()
+			with contextlib.suppress(ProcessLookupError):
+				for pid in children(process.pid) or [process.pid]:
+					os.kill(pid, signal.SIGKILL)
 			process.wait()
 		self.near, self.far = [], []
 
