@@ -58,9 +58,10 @@ guest:
 
 # run-tests KINDS="unit wire ...": of this FLAVOUR; made by the targets below.
 run-tests: $(if $(filter-out unit matrix,$(KINDS)),programs) $(if $(filter matrix,$(KINDS)),$(B)/bin/udsproxyd) $(if $(filter unit,$(KINDS)),$(UNIT_TESTS)) \
-		$(if $(filter behaviour e2e long,$(KINDS)),guest) $(if $(filter e2e long,$(KINDS)),stage)
+		$(if $(filter behaviour e2e long,$(KINDS)),guest) $(if $(filter e2e long,$(KINDS)),stage) \
+		$(if $(filter long,$(KINDS)),bench-programs)
 	@BIN=$(abspath $(B))/bin LIBEXEC=$(abspath $(B))/libexec LIB=$(abspath $(SHIM_B))/lib \
-	STAGE=$(abspath $(B))/stage FLAVOUR=$(FLAVOUR) $(TESTS_WRAPPER) \
+	STAGE=$(abspath $(B))/stage BENCH=$(abspath $(B))/bench FLAVOUR=$(FLAVOUR) $(TESTS_WRAPPER) \
 		scripts/run-tests $(B)/results $(foreach kind,$(KINDS),$(TESTS_$(kind)))
 
 run = +@$(MAKE) --no-print-directory FLAVOUR=$(1) KINDS="$(2)" run-tests
@@ -85,7 +86,7 @@ matrix: ## tables of what holds over a UNIX socket, here and through the proxy b
 e2e: deps ## libvirt and virtual machines, directly and in the chroot (as root)
 	$(call run,testmode,e2e)
 check-long: ## what takes longer than `make check` may
-	@scripts/install-deps build test long
+	@scripts/install-deps build test long bench
 	$(call run,testmode,long) TEST_TIMEOUT=7200
 demo: deps ## a HOST and a DPU on this machine, and a virtual machine (as root; KEEP=1 leaves them up)
 	+@$(MAKE) --no-print-directory FLAVOUR=testmode stage

@@ -187,7 +187,7 @@ def checks(results):
 	for check in found.against_bare, found.stalls, found.memory, found.threads, found.others:
 		check()
 	good = sum(line.startswith("ok") for line in found.lines)
-	return "\n".join(found.lines + [f"{good} of {len(found.lines)} ok"])
+	return "\n".join(found.lines + [f"{good} of {len(found.lines)} ok"] * bool(found.lines))
 
 
 # ---- the picture --------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ static bool greet(struct client *client, int epoll_fd)
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof(int))];
 	} control;
-	char op;
+	char op = 0;
 	struct iovec iov = { .iov_base = &op, .iov_len = 1 };
 	struct msghdr message = { .msg_iov = &iov,
 				  .msg_iovlen = 1,
