@@ -40,7 +40,11 @@ struct splice *splice_get(struct worker *w)
 
 void splice_put(struct worker *w, struct splice *p)
 {
-	if (p->filled || w->splice)
+	if (p->filled) {
+		splice_free(p);
+		p = w->splice ? NULL : splice_new();
+	}
+	if (w->splice)
 		splice_free(p);
 	else
 		w->splice = p;
