@@ -1014,6 +1014,15 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	return true;
 }
 
+/* What was acknowledged may have been lost with the former transport. */
+static void go_on(struct session *s)
+{
+	log_debug("a connection goes on");
+	s->in.told = 0;
+	owe_ack(s);
+	hold_end(s);
+}
+
 static ssize_t frame_resumed(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
 	struct frame_resumed r;
@@ -1022,8 +1031,7 @@ static ssize_t frame_resumed(struct session *s, const struct frame_header *h, co
 	    (!r.error && !stream_rewind(&s->out, r.received)))
 		return -EPROTO;
 	if (!r.error) {
-		log_debug("a connection goes on");
-		hold_end(s);
+		go_on(s);
 		return (ssize_t)(WIRE_HEADER + h->length);
 	}
 	release_transport(s);
@@ -1368,8 +1376,7 @@ int session_resume(struct transport *t, const struct frame_header *h, const uint
 		return -EPROTO;
 	if (go_on_over(s, t))
 		return -ENOMEM;
-	log_debug("a connection goes on");
-	hold_end(s);
+	go_on(s);
 	return 0;
 }
 
