@@ -666,7 +666,7 @@ static bool read_local(struct session *s)
 
 bool session_passes_on(const struct session *s, uint8_t type)
 {
-	return type == WIRE_DATA && !has_packets(s) && s->state == SESSION_RUNNING;
+	return type == WIRE_DATA && !has_packets(s) && s->state == SESSION_RUNNING && !s->resuming;
 }
 
 struct stream_out *session_may_send(struct session *s)
