@@ -36,6 +36,7 @@
 static void on_event(evutil_socket_t fd, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
 static int handle_idle(struct transport *t, const struct frame_header *h, const uint8_t *payload);
+static int put_older_first(struct transport *t);
 
 /* ---- life --------------------------------------------------------------------------- */
 
@@ -230,7 +231,7 @@ static void arrive(struct worker *w, void *arg)
 		t->greeted = t->readable = t->writable = true;
 		t->peer_instance = m->peer_instance;
 		event_del(&t->timer);
-		if (handle_idle(t, &m->h, m->payload))
+		if (handle_idle(t, &m->h, m->payload) || put_older_first(t))
 			transport_broken(t, EPROTO, "the peer broke the protocol");
 		else
 			event_active(&t->event, 0, 0);
