@@ -536,8 +536,11 @@ static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 		if (!n)
 			break;
 		used += (size_t)n;
-		if (!walked && walk(t, data + used, len - used))
+		if (walked || !is_walked(t))
+			continue;
+		if (walk(t, data + used, len - used))
 			return -EPROTO;
+		break; /* what the session has spliced comes before what is here */
 	}
 	return (ssize_t)used;
 }
@@ -661,7 +664,9 @@ static ssize_t read_and_feed(struct transport *t)
 /* One turn: Return: bytes done with or read, 0 when it got nowhere, or a negative errno. */
 static ssize_t receive_turn(struct transport *t)
 {
-	if (t->session && !session_drain(t->session))
+	bool drained = !t->session || session_drain(t->session);
+
+	if (!drained && is_walked(t)) /* the answer to RESUME waits for nobody */
 		return read_ahead(t);
 	if (fifo_len(&t->in)) {
 		ssize_t used = feed_in(t);
