@@ -106,6 +106,8 @@ int hold_begin(struct session *s)
 			return -ENOMEM;
 		keep_undelivered(s->held, s, t);
 		link_hurry(s->worker->daemon);
+	} else {
+		stream_cut(&s->in); /* of an OPENED */
 	}
 	s->transport = NULL;
 	s->resuming = false;

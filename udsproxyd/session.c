@@ -1285,6 +1285,7 @@ static bool retry_open(struct session *s)
 	if (!t)
 		return false;
 	s->retried = true;
+	stream_cut(&s->in); /* of its answer */
 	s->transport->session = NULL;
 	s->transport = t;
 	t->session = s;
