@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 
 #include "canon.h"
@@ -593,10 +594,21 @@ static ssize_t read_more(struct transport *t, size_t len)
 	return n;
 }
 
-/* The local end takes nothing, but the session waits for acks, which may be behind what lies here. */
+/* Has it come to an end, behind what is still to be read? */
+static bool is_ending(const struct transport *t)
+{
+	struct pollfd p = { .fd = t->fd, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* The local end takes nothing, but the session waits for acks, which may be behind what lies here, or has
+ * to go on over another transport before the peer has waited too long. */
 static ssize_t read_ahead(struct transport *t)
 {
-	if (t->doomed || !t->session || !session_needs_ack(t->session) || fifo_len(&t->in) >= AHEAD_MAX)
+	if (t->doomed || !t->session || t->session->in.over || fifo_len(&t->in) >= AHEAD_MAX)
+		return 0;
+	if (!session_needs_ack(t->session) && !t->ending)
 		return 0;
 	return read_more(t, AHEAD_READ);
 }
@@ -727,6 +739,11 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		transport_flush(t);
 	if (t->error)
 		transport_broken(t, t->error, "broken");
+	/* Nothing tells of it a second time. */
+	if (t->fd >= 0 && t->readable && !t->ending && is_ending(t)) {
+		t->ending = true;
+		event_active(&t->event, 0, 0);
+	}
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)

@@ -30,6 +30,7 @@ struct transport {
 	struct event timer; /* a HELLO that does not come */
 	bool readable;
 	bool writable;
+	bool ending;	/* there is an end to be read, behind other bytes */
 	bool dialled;	/* by us: we may send OPEN on it */
 	bool greeted;	/* HELLO received */
 	bool pooled;	/* carried a connection before */
