@@ -1301,7 +1301,7 @@ static bool is_done(const struct session *s)
 
 static bool is_worth_holding(const struct session *s, int error)
 {
-	if (!s->worker->daemon->config.hold_seconds || s->state == SESSION_CONNECTING ||
+	if (!s->worker->daemon->config.hold_seconds || s->state == SESSION_CONNECTING || s->in.aborted ||
 	    error == EPROTO || error == ENOMEM)
 		return false;
 	return s->held || s->transport->greeted || s->state == SESSION_OPENING;

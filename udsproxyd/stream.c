@@ -320,7 +320,8 @@ static int walk_header(struct stream_in *in, struct stream_out *o)
 		return -EPROTO;
 	in->head_len = 0;
 	in->heard = true;
-	in->over = h.type == WIRE_END || h.type == WIRE_ABORT;
+	in->aborted = h.type == WIRE_ABORT;
+	in->over = h.type == WIRE_END || in->aborted;
 	in->counted = frame_counted(h.type);
 	in->direct = h.type == WIRE_DATA && !in->packets;
 	in->left = h.length;

@@ -70,6 +70,7 @@ struct stream_in {
 	bool direct;	   /* and each of its bytes counts as it comes: DATA */
 	bool packets;	   /* never so: a packet counts when all of it is there */
 	bool over;	   /* END or ABORT has come: what follows is another connection's */
+	bool aborted;	   /* it was ABORT */
 	bool heard;	   /* any frame has come */
 	uint8_t head_len;
 	uint8_t head[WIRE_HEADER]; /* a header, as far as it has come */
