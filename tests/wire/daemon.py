@@ -41,6 +41,7 @@ def free_port(address):
 
 class Daemon:
 	def __init__(self, *options, udsaccept=None, threads=1, hold=0):
+		self.threads = threads
 		self.place = tempfile.mkdtemp(prefix="wire.", dir="/var/tmp")
 		os.chmod(self.place, 0o755)
 		self.runtime, self.config, self.share = (self.place + "/" + name for name in ("run", "etc", "share"))
@@ -144,7 +145,7 @@ class Daemon:
 		good = t.data(10) == b"still here"
 		s.close()
 		server.close()
-		t.close()
+		t.abort()
 		return good
 
 	# ---- local requests -----------------------------------------------------------------

@@ -96,7 +96,13 @@ class Ended(Exception):
 
 
 class Transport:
-	"""One end of a transport; `sock` is connected to the daemon."""
+	"""One end of a transport; `sock` is connected to the daemon.
+
+	What is known of the connection that it carries is here, too. That may go on over another transport:
+	cut(), and Peer.resume() or Peer.expect_resume().
+	"""
+
+	OF_CONNECTION = ("ident", "packets", "acking", "stream", "sent", "acked", "received", "told", "heads", "rest")
 
 	def __init__(self, sock, dialled):
 		self.sock, self.dialled = sock, dialled
@@ -105,17 +111,25 @@ class Transport:
 		sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 		self.begin()
 
-	def begin(self):
+	def begin(self, ident=None, packets=False):
 		"""Counting starts anew with each connection."""
+		self.ident, self.packets = ident, packets
+		self.acking = True	# of its own accord
+		self.stream = bytearray()	# all counted frames that were sent
 		self.sent = self.received = 0
 		self.acked = self.told = 0
+		self.heads = []	# of what has come: where each counted frame begins, its type and length
+		self.rest = 0	# bytes of the current DATA that are still to come
 
 	def send(self, kind, payload=b"", count=0):
 		"""A frame of the connection, counted, with the ack of all that was received."""
+		if self.acking:
+			self.told = self.received
+		data = frame(kind, payload, count, self.told)
 		if kind in COUNTED:
-			self.sent += WIRE_HEADER + len(payload)
-		self.told = self.received
-		self.raw(frame(kind, payload, count, self.received))
+			self.sent += len(data)
+			self.stream += data
+		self.raw(data)
 
 	def raw(self, data):
 		try:
@@ -124,29 +138,57 @@ class Transport:
 		except (BrokenPipeError, ConnectionResetError):
 			pass  # shows when it is read
 
+	def some(self, n):
+		"""At most so many bytes, at least one."""
+		try:
+			data = self.sock.recv(n)
+		except ConnectionResetError:
+			data = b""
+		if not data:
+			raise Ended()
+		return data
+
 	def exactly(self, n):
 		data = b""
 		while len(data) < n:
-			try:
-				piece = self.sock.recv(n - len(data))
-			except ConnectionResetError:
-				piece = b""
-			if not piece:
-				raise Ended()
-			data += piece
+			data += self.some(n - len(data))
 		return data
+
+	def bytes_of_data(self):
+		"""What comes of DATA that is not a packet: the rest of it, or less when the transport ends."""
+		data = bytearray()
+		while self.rest:
+			try:
+				piece = self.some(self.rest)
+			except Ended:
+				if not data:
+					raise
+				break
+			data += piece
+			self.received += len(piece)
+			self.rest -= len(piece)
+		return bytes(data)
 
 	def frame(self):
 		"""The next frame: type, count, payload; what the text says of headers is checked."""
-		length, kind, flags, count, ack = struct.unpack(">IBBHQ", self.exactly(WIRE_HEADER))
-		assert flags == 0 and length <= WIRE_PAYLOAD_MAX and kind in NAMES, (length, kind, flags)
-		if kind not in (WIRE_HELLO, WIRE_OPEN, WIRE_RETIRE):
-			assert ack <= self.sent, f"{NAMES[kind]}: ack {ack} of {self.sent}"
-			self.acked = max(self.acked, ack)
-		payload = self.exactly(length)
-		if kind in COUNTED:
-			self.received += WIRE_HEADER + length
-		if self.received - self.told >= WIRE_ACK_EVERY:
+		kind, count = WIRE_DATA, 0
+		if not self.rest:
+			length, kind, flags, count, ack = struct.unpack(">IBBHQ", self.exactly(WIRE_HEADER))
+			assert flags == 0 and length <= WIRE_PAYLOAD_MAX and kind in NAMES, (length, kind, flags)
+			if kind not in (WIRE_HELLO, WIRE_OPEN, WIRE_RETIRE, WIRE_RESUME, WIRE_RESUMED):
+				assert ack <= self.sent, f"{NAMES[kind]}: ack {ack} of {self.sent}"
+				self.acked = max(self.acked, ack)
+			direct = kind == WIRE_DATA and not self.packets
+			payload = b"" if direct else self.exactly(length)
+			if kind in COUNTED:
+				assert self.received - self.told < WIRE_WINDOW, f"{self.received} of {self.told}"
+				self.heads.append((self.received, kind, length))
+				self.received += WIRE_HEADER + len(payload)
+			if direct:
+				self.rest = length
+		if kind == WIRE_DATA and not self.packets:
+			payload = self.bytes_of_data()
+		if self.acking and self.received - self.told >= WIRE_ACK_EVERY:
 			self.send(WIRE_ACK)
 		return kind, count, payload
 
@@ -175,7 +217,8 @@ class Transport:
 
 	def open(self, name, **how):
 		"""OPEN and its answer: errno and reason."""
-		self.begin()
+		how.setdefault("ident", os.urandom(WIRE_ID_SIZE))
+		self.begin(how["ident"], how.get("socktype") == WIRE_SEQPACKET)
 		self.send(WIRE_OPEN, open_payload(name, **how))
 		return verdict(self.expect(WIRE_OPENED)[1])
 
@@ -194,6 +237,43 @@ class Transport:
 		self.send(WIRE_SHUT)
 		self.expect(WIRE_END)
 		self.send(WIRE_END)
+
+	def abort(self):
+		"""End it at once, whatever it carries."""
+		self.send(WIRE_ABORT, u16(104) + string(b"the test has ended"))
+		self.close()
+
+	def cut(self):
+		"""Nothing more is sent, and the frames that still come are returned: then the daemon has noticed."""
+		came = []
+		self.sock.shutdown(socket.SHUT_WR)
+		try:
+			while True:
+				came.append(self.frame())
+		except Ended:
+			self.close()
+		return came
+
+	def reset(self):
+		"""Cut, and nobody knows what was received meanwhile."""
+		self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+		self.close()
+
+	def forget(self, received):
+		"""As if no more than so many bytes had come; what the daemon was told of cannot be forgotten."""
+		assert self.told <= received <= self.received
+		while self.heads and self.heads[-1][0] >= received:
+			self.heads.pop()
+		start, kind, length = self.heads[-1] if self.heads else (0, None, -WIRE_HEADER)
+		self.received, self.rest = received, start + WIRE_HEADER + length - received
+		assert not self.rest or (kind == WIRE_DATA and not self.packets and received >= start + WIRE_HEADER)
+
+	def carry_on(self, old, received):
+		"""What `old` carried goes on here. Of ours the daemon has received so many bytes; the others are sent again."""
+		for name in self.OF_CONNECTION:
+			setattr(self, name, getattr(old, name))
+		assert self.acked <= received <= self.sent, f"{received}, acknowledged {self.acked}, sent {self.sent}"
+		self.raw(self.stream[received:])
 
 	def is_closed(self, seconds=PATIENCE):
 		"""Does the daemon close it, whatever else it still sends?"""
@@ -269,13 +349,13 @@ class Peer:
 	def dial(self, role=None):
 		return self.dial_raw().greet(role or WIRE_ROLE_DATA, self.instance)
 
-	def expect_open(self):
-		"""The next OPEN by the daemon, on whichever transport: the transport and a dictionary."""
-		end = time.monotonic() + PATIENCE
+	def expect_first(self, wanted, patience=PATIENCE):
+		"""The next frame of this type that begins (again) a connection, on whichever transport: that, and the payload."""
+		end = time.monotonic() + patience
 		while time.monotonic() < end:
 			with self.lock:
 				waiting = [t for t in self.transports if t.sock.fileno() >= 0]
-			ready = select.select([t.sock for t in waiting], [], [], 0.01)[0]
+			ready = select.select([t.sock for t in waiting], [], [], 0.001)[0]
 			for t in waiting:
 				if t.sock not in ready:
 					continue
@@ -285,13 +365,45 @@ class Peer:
 				except Ended:
 					t.close()
 					continue
-				assert kind in (WIRE_OPEN, WIRE_RETIRE), NAMES[kind]
-				if kind == WIRE_OPEN:
+				assert kind in (wanted, WIRE_RETIRE), f"{NAMES[kind]} instead of {NAMES[wanted]}"
+				if kind == wanted:
 					with self.lock:
 						self.transports.remove(t)
-					return t, self.parse_open(payload)
+					return t, payload
 				t.close()
-		raise TimeoutError("no OPEN came")
+		raise TimeoutError(f"no {NAMES[wanted]} came")
+
+	def expect_open(self):
+		"""The next OPEN by the daemon: the transport and a dictionary."""
+		t, payload = self.expect_first(WIRE_OPEN)
+		opened = self.parse_open(payload)
+		t.begin(opened["id"], opened["socktype"] == WIRE_SEQPACKET)
+		return t, opened
+
+	def expect_resume(self, old, answer=True):
+		"""The daemon's RESUME of what `old` carried: the transport, where it goes on; without an answer, and how
+		many bytes the daemon has received."""
+		t, payload = self.expect_first(WIRE_RESUME)
+		ident, received = struct.unpack(">16sQ", payload)
+		assert ident == old.ident
+		if not answer:
+			return t, received
+		t.raw(frame(WIRE_RESUMED, u16(0) + u64(old.received)))
+		t.carry_on(old, received)
+		return t
+
+	def ask_to_resume(self, ident, received):
+		"""RESUME and its answer: the transport, errno and bytes received."""
+		t = self.dial()
+		t.raw(frame(WIRE_RESUME, ident + u64(received)))
+		return t, *struct.unpack(">HQ", t.expect(WIRE_RESUMED)[1])
+
+	def resume(self, old):
+		"""What `old` carried goes on over a fresh transport, which is returned."""
+		t, error, received = self.ask_to_resume(old.ident, old.received)
+		assert error == 0, error
+		t.carry_on(old, received)
+		return t
 
 	def rest(self, t):
 		"""The transport is idle: the daemon may use it again."""
