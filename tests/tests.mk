@@ -56,10 +56,17 @@ stage: programs
 guest:
 	@bash -euc '. tests/rig/guestlib.sh; find_kernel'
 
+# What each kind of test needs.
+NEEDS_unit = $(UNIT_TESTS)
+NEEDS_shim = programs
+NEEDS_wire = programs
+NEEDS_behaviour = programs guest
+NEEDS_matrix = $(B)/bin/udsproxyd
+NEEDS_e2e = programs guest stage
+NEEDS_long = programs guest stage bench-programs $(B)/tests/test_simulation
+
 # run-tests KINDS="unit wire ...": of this FLAVOUR; made by the targets below.
-run-tests: $(if $(filter-out unit matrix,$(KINDS)),programs) $(if $(filter matrix,$(KINDS)),$(B)/bin/udsproxyd) $(if $(filter unit,$(KINDS)),$(UNIT_TESTS)) \
-		$(if $(filter behaviour e2e long,$(KINDS)),guest) $(if $(filter e2e long,$(KINDS)),stage) \
-		$(if $(filter long,$(KINDS)),bench-programs)
+run-tests: $(foreach kind,$(KINDS),$(NEEDS_$(kind)))
 	@BIN=$(abspath $(B))/bin LIBEXEC=$(abspath $(B))/libexec LIB=$(abspath $(SHIM_B))/lib \
 	STAGE=$(abspath $(B))/stage BENCH=$(abspath $(B))/bench FLAVOUR=$(FLAVOUR) $(TESTS_WRAPPER) \
 		scripts/run-tests $(B)/results $(foreach kind,$(KINDS),$(TESTS_$(kind)))
