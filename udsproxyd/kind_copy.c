@@ -25,13 +25,20 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
+
+#include <linux/magic.h>
 
 #include "aside.h"
 #include "canon.h"
 #include "fdmap.h"
 #include "session.h"
 #include "util.h"
+
+#ifndef CONFIGFS_MAGIC
+#define CONFIGFS_MAGIC 0x62656570 /* not in <linux/magic.h> */
+#endif
 
 #define PIECE_MAX 65536	  /* what a pipe holds */
 #define COPIES_AT_ONCE 16 /* messages whose copies are being fetched */
@@ -191,15 +198,41 @@ static bool write_all(int fd, const void *data, size_t len)
 	return true;
 }
 
-/* From its beginning to its end, wherever its offset is. Return: an errno, or -1: nobody reads it.
- */
+/* Is its size what can be read of it? sysfs has a page for all. */
+static bool has_size(int file)
+{
+	struct statfs fs;
+
+	return !fstatfs(file, &fs) && fs.f_type != SYSFS_MAGIC && fs.f_type != CONFIGFS_MAGIC;
+}
+
+/* Like pread(2). But a network file system that has lost its server may say that the file ends
+ * here, where its size says that it does not: an error, unless it has just grown. */
+static ssize_t read_piece(int file, void *to, size_t len, off_t at)
+{
+	struct stat st;
+	ssize_t n = pread(file, to, len, at);
+
+	if (n)
+		return n;
+	if (fstat(file, &st))
+		return -1;
+	if (st.st_size <= at || !has_size(file))
+		return 0;
+	n = pread(file, to, len, at);
+	if (!n)
+		errno = EIO;
+	return n ? n : -1;
+}
+
+/* From its beginning to its end, wherever its offset is. Return: an errno; -1: nobody reads it. */
 static int feed_pieces(int file, int pipe, uint64_t *left)
 {
 	_Alignas(4096) uint8_t piece[PIECE_MAX]; /* for O_DIRECT */
 	off_t at = 0;
 	ssize_t n;
 
-	while ((n = pread(file, piece, sizeof(piece), at)) > 0) {
+	while ((n = read_piece(file, piece, sizeof(piece), at)) > 0) {
 		uint8_t length[4];
 		struct buf b;
 
