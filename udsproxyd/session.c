@@ -41,6 +41,7 @@
 #define GREETING_ALIVE_MS 5000	 /* but one that is known to be there may be busy */
 #define OPENING_MS 9000		 /* for its answer */
 #define PATIENCE_MS 30000	 /* for a pass that is said to be under way */
+#define DATAGRAMS_MAX 512	 /* more than a socket's buffer has (default 277) */
 #define CONNECT_FIRST_MS 1	 /* a full backlog, no descriptor, or a twin that is still under way */
 #define CONNECT_LAST_MS 64	 /* doubled up to this */
 #define CONNECT_TRIES 128	 /* some 8 s */
@@ -711,12 +712,25 @@ static ssize_t write_local(struct session *s, const void *data, size_t len)
 			  s->explicit ? &s->credentials : NULL);
 }
 
+/* When a send finds a datagram socket closed, the kernel throws away what that had sent before: so that
+ * is read first, as much as there can be. */
+static void read_before_sending(struct session *s)
+{
+	for (int i = 0; i < DATAGRAMS_MAX && s->state == SESSION_RUNNING && has_event(s, POLLIN); i++) {
+		s->readable = true;
+		if (!read_local(s))
+			return;
+	}
+}
+
 /* Bytes (a packet may have none) for the local end. Return: how many are done with, or -EAGAIN when
  * it takes none now. */
 static ssize_t deliver(struct session *s, const void *data, size_t len)
 {
 	ssize_t n = -EPIPE;
 
+	if (s->local == SESSION_DATAGRAM)
+		read_before_sending(s);
 	notice_pass(s);
 	if (s->fd >= 0 && conn_writes(&s->conn)) {
 		n = s->writable ? write_local(s, data, len) : -EAGAIN;
