@@ -163,39 +163,68 @@ int fdmap_crosses(struct daemon *d, int fd, char *reason)
 
 /* ---- describing -------------------------------------------------------------------------- */
 
-static bool same_open_file(int a, int b)
+/* Those of a message that were looked at, sorted, so that a duplicate is found soon. */
+struct known {
+	struct channel_key keys[FDSET_MAX]; /* by their place in the message */
+	int sorted[FDSET_MAX];		    /* places */
+	int n;
+};
+
+/* Zero: @a and @b are to be one there. A channel is one whatever opened it; of a file, each opening
+ * has an offset of its own. (A kernel without kcmp(2) tells no duplicates.) */
+static long compare(const struct outgoing *o, const struct known *known, int a, int b)
 {
-	return !syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, a, b);
+	const struct channel_key *x = &known->keys[a], *y = &known->keys[b];
+	long order;
+
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	if (x->dev != y->dev)
+		return x->dev < y->dev ? -1 : 1;
+	if (x->ino != y->ino)
+		return x->ino < y->ino ? -1 : 1;
+	if (kinds[x->kind].pass == kind_pass_channel)
+		return 0;
+	order = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, o->set->fd[a], o->set->fd[b]);
+	return order < 0 ? a - b : order == 1 ? -1 : order; /* 1 is less, 2 is greater */
 }
 
-/* Are the one at hand and the earlier @j to be one there? A channel is one whatever opened it; of a
- * file, each opening has an offset of its own. */
-static bool is_same(const struct outgoing *o, const struct channel_key *keys, int j)
+/* The earlier one that the one at hand is the same as, or -1: then it is known from now on. */
+static int find_same(const struct outgoing *o, struct known *known)
 {
-	const struct channel_key *a = &keys[o->i], *b = &keys[j];
+	int first = 0, end = known->n;
 
-	if (a->kind != b->kind || a->dev != b->dev || a->ino != b->ino)
-		return false;
-	return kinds[a->kind].pass == kind_pass_channel ||
-	       same_open_file(o->set->fd[o->i], o->set->fd[j]);
+	while (first < end) {
+		int middle = (first + end) / 2;
+		long order = compare(o, known, o->i, known->sorted[middle]);
+
+		if (!order)
+			return known->sorted[middle];
+		if (order < 0)
+			end = middle;
+		else
+			first = middle + 1;
+	}
+	memmove(&known->sorted[first + 1], &known->sorted[first],
+		(size_t)(known->n - first) * sizeof(known->sorted[0]));
+	known->sorted[first] = o->i;
+	known->n++;
+	return -1;
 }
 
-static int describe_one(struct outgoing *o, struct channel_key *keys, struct buf *b)
+static int describe_one(struct outgoing *o, struct known *known, struct buf *b)
 {
 	struct item item;
 	int err = look(&o->session->worker->daemon->config, o->set->fd[o->i], &item, o->reason);
+	int same;
 
 	if (err)
 		return err;
-	keys[o->i] = item.key;
-	for (int j = 0; j < o->i; j++) {
-		if (is_same(o, keys, j)) {
-			description_put(b, &(struct description){ .kind = WIRE_FD_SAME,
-								  .index = (uint16_t)j });
-			return 0;
-		}
-	}
-	if (kinds[item.d.kind].pass)
+	known->keys[o->i] = item.key;
+	same = find_same(o, known);
+	if (same >= 0)
+		item.d = (struct description){ .kind = WIRE_FD_SAME, .index = (uint16_t)same };
+	else if (kinds[item.d.kind].pass)
 		err = kinds[item.d.kind].pass(o, &item);
 	if (!err)
 		description_put(b, &item.d);
@@ -206,16 +235,17 @@ int fdmap_describe(struct session *s, struct fdset *set, struct fdmap_text *text
 {
 	size_t size = WIRE_PAYLOAD_MAX - STREAM_READ_MAX - sizeof(text->length);
 	struct outgoing o = { .session = s, .set = set, .reason = reason };
-	struct channel_key keys[FDSET_MAX];
+	struct known known;
 	struct buf b;
 	int err = 0;
 
+	known.n = 0;
 	text->bytes = malloc(size);
 	if (!text->bytes)
 		err = kind_refuse(reason, "out of memory");
 	buf_init(&b, text->bytes, size);
 	for (; o.i < set->n && !err; o.i++)
-		err = describe_one(&o, keys, &b);
+		err = describe_one(&o, &known, &b);
 	if (!err && b.bad)
 		err = kind_refuse(reason, "the names of the files are too long");
 	if (!err && o.feeding) {
