@@ -152,8 +152,8 @@ class Side:
 class Pair:
 	"""Both sides; see the head of this file."""
 
-	def __init__(self, threads=1, daemons=True):
-		self.threads, self.daemons = threads, daemons
+	def __init__(self, threads=1, daemons=True, options=()):
+		self.threads, self.daemons, self.options = threads, daemons, options
 		self.sides = []
 
 	def __enter__(self):
@@ -192,7 +192,7 @@ class Pair:
 
 	def start_daemons(self):
 		for side in self.sides:
-			side.start_daemon(self.other(side), self.threads)
+			side.start_daemon(self.other(side), self.threads, self.options)
 		for side in self.sides:
 			side.wait_linked()
 
