@@ -1189,18 +1189,12 @@ static int walk(struct transport *t, const uint8_t *data, size_t len)
 	return is_walked(t) ? stream_walk(&t->session->in, &t->session->out, data, len) : 0;
 }
 
-/* What was spliced comes before what is here; but what is needed to go on at all, before both. */
-static bool is_drained(struct transport *t)
-{
-	return !is_walked(t) || session_drain(t->session);
-}
-
 static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 {
 	size_t used = 0;
 
 	t->wanted = 0;
-	while (used < len && t->open && !t->moved.type && !fifo_len(&t->older) && is_drained(t)) {
+	while (used < len && t->open && !t->moved.type && !fifo_len(&t->older)) {
 		bool walked = is_walked(t);
 		ssize_t n = feed_one(t, data + used, len - used);
 
@@ -1209,8 +1203,11 @@ static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 		if (!n)
 			break;
 		used += (size_t)n;
-		if (!walked && walk(t, data + used, len - used))
+		if (walked || !is_walked(t))
+			continue;
+		if (walk(t, data + used, len - used))
 			return -EPROTO;
+		break; /* what was spliced comes before what is here */
 	}
 	return (ssize_t)used;
 }
@@ -1304,7 +1301,9 @@ static ssize_t read_and_feed(struct transport *t)
 
 static ssize_t receive_turn(struct transport *t)
 {
-	if (!is_drained(t))
+	bool drained = !t->session || session_drain(t->session);
+
+	if (!drained && is_walked(t)) /* the answer to RESUME waits for nobody */
 		return read_ahead(t);
 	if (fifo_len(&t->in)) {
 		ssize_t used = feed_in(t);
