@@ -60,6 +60,30 @@ static void check_opened(const uint8_t *payload, size_t size)
 	must(!b.bad && b.pos == size && !memcmp(again, payload, size));
 }
 
+static void check_resume(const uint8_t *payload, size_t size)
+{
+	struct frame_resume r;
+	struct buf b;
+
+	if (frame_get_resume(&r, payload, size))
+		return;
+	buf_init(&b, again, sizeof(again));
+	frame_put_resume(&b, &r);
+	must(!b.bad && b.pos == size && !memcmp(again, payload, size));
+}
+
+static void check_resumed(const uint8_t *payload, size_t size)
+{
+	struct frame_resumed r;
+	struct buf b;
+
+	if (frame_get_resumed(&r, payload, size))
+		return;
+	buf_init(&b, again, sizeof(again));
+	frame_put_resumed(&b, &r);
+	must(!b.bad && b.pos == size && !memcmp(again, payload, size));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct frame_header h;
@@ -77,5 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_hello(data, size);
 	check_open(data, size);
 	check_opened(data, size);
+	check_resume(data, size);
+	check_resumed(data, size);
 	return 0;
 }
