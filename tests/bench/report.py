@@ -19,6 +19,7 @@ class Results:
 
 	def __init__(self):
 		self.rows, self.rounds = [], 0
+		self.load = os.getloadavg()[0]
 		self.values = {}
 		self.labels = {}
 		self.notes, self.failures = collections.defaultdict(list), collections.defaultdict(list)
@@ -68,7 +69,7 @@ def table(results):
 	names = list(results.labels)
 	shown = [row for row in results.rows if row.shown]
 	width = max(len(row.label) + len(row.unit) + 2 for row in shown)
-	lines = [circumstances(results) + "; x is the ratio to the bare relay", "",
+	lines = [f"{circumstances(results)}, load before {results.load:.1f}; x is the ratio to the bare relay", "",
 		 "".ljust(width) + "".join(f"{results.labels[name][:15]:>16}" for name in names) + "   ours/direct"]
 	for row in shown:
 		cells = ""
@@ -117,11 +118,11 @@ class Checks:
 
 	def at_least(self, value, bound, text):
 		if value is not None:
-			self.line(value >= bound, f"{text}: {value:.2f}x, at least {bound:.2f}x")
+			self.line(round(value, 2) >= bound, f"{text}: {value:.2f}x, at least {bound:.2f}x")
 
 	def at_most(self, value, bound, text):
 		if value is not None:
-			self.line(value <= bound, f"{text}: {value:.2f}x, at most {bound:.2f}x")
+			self.line(round(value, 2) <= bound, f"{text}: {value:.2f}x, at most {bound:.2f}x")
 
 	def against_bare(self):
 		for row in self.results.rows:
@@ -143,9 +144,10 @@ class Checks:
 
 	def stalls(self):
 		for row in self.results.rows:
-			longest = self.results.median(row.key, "ours")
+			longest, bare = (self.results.median(row.key, name) for name in ("ours", "bare"))
 			if row.key.endswith("-max") and longest is not None:
-				self.line(longest < STALL_US, f"{row.label}: {longest / 1000:.1f} ms, less than 40 ms")
+				self.line(longest < STALL_US, f"{row.label}: {longest / 1000:.1f} ms, less than 40 ms" +
+					  (f" (the bare relay's: {bare / 1000:.1f} ms)" if bare else ""))
 
 	def memory(self):
 		for row in self.results.rows:
