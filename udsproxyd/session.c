@@ -718,8 +718,9 @@ static void read_before_sending(struct session *s)
 {
 	for (int i = 0; i < DATAGRAMS_MAX && s->state == SESSION_RUNNING && has_event(s, POLLIN); i++) {
 		s->readable = true;
-		if (!read_local(s))
+		if (!read_local(s) || !s->transport)
 			return;
+		transport_flush(s->transport);
 	}
 }
 
