@@ -300,6 +300,7 @@ class Peer:
 		self.instance = os.urandom(WIRE_ID_SIZE)
 		self.gone = []	  # channels of which GONE came
 		self.pinged = 0
+		self.knows_nothing = False	# what is not expected is turned away, and no error
 		self.linked = threading.Event()
 		self.controls, self.transports = [], []
 		self.lock = threading.Lock()
@@ -363,6 +364,12 @@ class Peer:
 				try:
 					kind, _, payload = t.frame()
 				except Ended:
+					t.close()
+					continue
+				if self.knows_nothing and kind == WIRE_RESUME != wanted:
+					t.raw(frame(WIRE_RESUMED, u16(107) + u64(0)))
+					continue
+				if self.knows_nothing and kind != wanted:
 					t.close()
 					continue
 				assert kind in (wanted, WIRE_RETIRE), f"{NAMES[kind]} instead of {NAMES[wanted]}"
