@@ -351,22 +351,28 @@ void flow_hold(struct flow *f, size_t bytes)
 	update(f);
 }
 
-static void prepend_note(struct flow *f)
+void flow_put_back(struct flow *f, const void *bytes, size_t n)
+{
+	struct flow_chunk *c = f->over ? NULL : malloc(sizeof(*c) + n);
+
+	if (!c)
+		return;
+	*c = (struct flow_chunk){ .next = f->head, .size = n };
+	memcpy(c->data, bytes, n);
+	if (!f->head)
+		f->tail = &c->next;
+	f->head = c;
+	f->queued += n;
+}
+
+static void put_note(struct flow *f)
 {
 	char note[96];
 	int n = snprintf(note, sizeof(note), "\n[rexec: %llu bytes of output dropped here]\n",
 			 (unsigned long long)f->dropped);
-	struct flow_chunk *c = malloc(sizeof(*c) + (size_t)n);
 
 	f->dropped = 0;
-	if (!c)
-		return;
-	*c = (struct flow_chunk){ .next = f->head, .size = (size_t)n };
-	memcpy(c->data, note, (size_t)n);
-	if (!f->head)
-		f->tail = &c->next;
-	f->head = c;
-	f->queued += (size_t)n;
+	flow_put_back(f, note, (size_t)n);
 }
 
 void flow_retarget(struct flow *f, int to)
@@ -375,7 +381,7 @@ void flow_retarget(struct flow *f, int to)
 		return;
 	set_target(f, to);
 	if (to >= 0 && f->dropped)
-		prepend_note(f);
+		put_note(f);
 	flush(f);
 }
 

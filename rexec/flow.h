@@ -90,6 +90,8 @@ void flow_hold(struct flow *f, size_t bytes);
 /** flow_retarget() - deliver to @to from now on, a note of what was dropped first; -1: to nobody
  * for the time being */
 void flow_retarget(struct flow *f, int to);
+/** flow_put_back() - deliver these @n bytes before what is queued: the former target has not had them */
+void flow_put_back(struct flow *f, const void *bytes, size_t n);
 /** flow_drain() - read what is there, without waiting; true when the source had no more just now
  * and everything read was delivered (or cannot be) */
 bool flow_drain(struct flow *f);

@@ -211,7 +211,7 @@ static void on_signal(void *arg, short revents)
 
 /* ---- the client's end, and the link's ---- */
 
-static void hang_up(struct keeper *k)
+static void hang_up(struct keeper *k, bool lost)
 {
 	loop_io_stop(&k->conn_io);
 	loop_io_stop(&k->life_io);
@@ -220,7 +220,7 @@ static void hang_up(struct keeper *k)
 	replace_fd(&k->conn, -1);
 	replace_fd(&k->life, -1);
 	replace_fd(&k->peer, -1);
-	outputs_detach(&k->outputs);
+	outputs_detach(&k->outputs, lost);
 }
 
 static void client_gone(struct keeper *k)
@@ -228,7 +228,7 @@ static void client_gone(struct keeper *k)
 	if (!k->gone)
 		log_info("session %s: there is no client any more, pid %d is ended", k->dir.id,
 			 k->pid);
-	hang_up(k);
+	hang_up(k, false);
 	k->abandoned = true;
 	end_program(k);
 }
@@ -240,7 +240,7 @@ static void link_lost(struct keeper *k)
 		return;
 	}
 	log_info("session %s: the link was lost, pid %d is kept", k->dir.id, k->pid);
-	hang_up(k);
+	hang_up(k, true);
 }
 
 static void on_life_timeout(void *arg)
@@ -432,7 +432,7 @@ static const char *attach_visitor(struct visitor *v, struct buf *payload)
 	if ((size_t)v->fds.n != 1 + k->outputs.n)
 		return "not the outputs that were passed first";
 	/* The old connection may not know yet that it is broken. */
-	hang_up(k);
+	hang_up(k, true);
 	outputs_attach(&k->outputs, &v->fds, 1);
 	attach(k, take_fd(&v->fd), fdset_take(&v->fds, 0), flags & REQUEST_PROXIED);
 	k->confirmed = k->told_exited = k->told_gone = false;
@@ -841,7 +841,7 @@ void keeper_run(const struct keeper_setup *setup)
 		tell_started(&k);
 		run(&k);
 	}
-	hang_up(&k);
+	hang_up(&k, false);
 	sessiondir_remove(&k.dir);
 	outputs_deinit(&k.outputs);
 	admission_deinit(&k.admission);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,19 +24,49 @@ static void on_orphan(void *arg)
 	close_output(arg);
 }
 
+static bool is_fifo(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
+}
+
+/* What is still in the pipe is not lost with its reader: whoever has the other end can read it. */
+static void take_back(struct output *o)
+{
+	_cleanup_close_ int from = -1;
+	_cleanup_free_ void *bytes = NULL;
+	int size = 0;
+	ssize_t n;
+
+	if (o->to < 0 || !is_fifo(o->to) || ioctl(o->to, FIONREAD, &size) || !size)
+		return;
+	from = flow_reopen(o->to, O_RDONLY);
+	bytes = malloc((size_t)size);
+	n = from < 0 || !bytes ? -1 : read(from, bytes, (size_t)size);
+	if (n > 0)
+		flow_put_back(&o->flow, bytes, (size_t)n);
+}
+
 static void on_lost(struct flow *f, int error)
 {
 	struct output *o = f->arg;
 
 	(void)error;
+	take_back(o);
 	replace_fd(&o->to, -1);
 	loop_timer_start(f->loop, &o->orphan, OUTPUTS_ORPHAN_MS, on_orphan, o);
 }
 
+/* All is in the pipe. Should its reader be lost before it has read it, we can: a read end of ours keeps
+ * nobody from seeing the end. */
 static void on_closed(struct flow *f, int error)
 {
-	(void)error;
-	close_output(f->arg);
+	struct output *o = f->arg;
+	int rest = error || o->to < 0 || !is_fifo(o->to) ? -1 : flow_reopen(o->to, O_RDONLY);
+
+	close_output(o);
+	o->from = MAX(rest, -1);
 }
 
 static const struct flow_hooks hooks = { .lost = on_lost, .closed = on_closed };
@@ -104,10 +135,12 @@ bool outputs_drain(struct outputs *o)
 	return drained;
 }
 
-void outputs_detach(struct outputs *o)
+void outputs_detach(struct outputs *o, bool lost)
 {
 	for (size_t i = 0; i < o->n; i++) {
 		loop_timer_stop(&o->list[i].orphan);
+		if (lost)
+			take_back(&o->list[i]);
 		flow_retarget(&o->list[i].flow, -1);
 		replace_fd(&o->list[i].to, -1);
 	}
@@ -119,11 +152,14 @@ void outputs_attach(struct outputs *o, struct fdset *fds, int first)
 		struct output *out = &o->list[i];
 		_cleanup_close_ int to = fdset_take(fds, first + (int)i);
 
-		/* The program closed it, and all it wrote there was delivered. */
-		if (out->flow.over)
+		/* The program closed it, and all it wrote there was taken. */
+		if (out->flow.over && out->from < 0)
 			continue;
 		out->to = own_end(to);
-		flow_retarget(&out->flow, MAX(out->to, -1));
+		if (out->flow.over) /* but perhaps not read */
+			flow_start(&out->flow, o->loop, out->from, MAX(out->to, -1), &hooks, out);
+		else
+			flow_retarget(&out->flow, MAX(out->to, -1));
 	}
 }
 

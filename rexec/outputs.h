@@ -44,8 +44,9 @@ void outputs_start(struct outputs *o);
 /** outputs_drain() - has all that the program wrote until now been delivered, or lost its reader?
  */
 bool outputs_drain(struct outputs *o);
-/** outputs_detach() - there is no client: hold */
-void outputs_detach(struct outputs *o);
+/** outputs_detach() - there is no client: hold. @lost: nor is there anybody else who could read what is
+ * in the pipes, which is held, too */
+void outputs_detach(struct outputs *o, bool lost);
 /** outputs_attach() - after outputs_detach(): deliver to the @fds from @first on, one for each
  * output (taken), what was held first */
 void outputs_attach(struct outputs *o, struct fdset *fds, int first);
