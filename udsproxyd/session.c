@@ -390,10 +390,6 @@ static void apply(struct session *s, unsigned actions)
 	}
 	if (actions & CONN_SEND_END)
 		send_end(s);
-	if (actions & CONN_IDLE && !s->end_sent && !send_end(s)) {
-		transport_broken(t, EPROTO, "the peer ended what we have not");
-		return;
-	}
 	if (actions & CONN_IDLE) {
 		release_transport(s);
 		session_end(s);
@@ -1102,6 +1098,9 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 			step(s, CONN_PEER_STOP);
 		return whole;
 	case WIRE_END:
+		/* Ours goes first, and before that what it comes behind: perhaps a STOP. */
+		if (conn_complete(&s->conn) && !s->end_sent && !send_end(s))
+			return 0;
 		step(s, CONN_PEER_END);
 		return whole;
 	case WIRE_ACK:
@@ -1383,12 +1382,11 @@ int session_resume(struct transport *t, const struct frame_header *h, const uint
 		send_resumed(t, ENOTCONN, 0);
 		return 0;
 	}
-	if (!stream_rewind(&s->out, r.received))
-		return -EPROTO;
-	/* The answer goes before the rest of a frame, and there is room for it when the peer listens. */
+	/* The answer goes before the rest of a frame, and there is room for it when the peer listens. One that does
+	 * not may have given up this attempt, and be served on another transport: for that nothing has changed. */
 	send_resumed(t, 0, s->in.received);
 	transport_flush(t);
-	if (fifo_len(&t->out))
+	if (fifo_len(&t->out) || !stream_rewind(&s->out, r.received))
 		return -EPROTO;
 	if (go_on_over(s, t))
 		return -ENOMEM;
