@@ -1243,7 +1243,9 @@ static ssize_t read_more(struct transport *t, size_t len)
 
 static ssize_t read_ahead(struct transport *t)
 {
-	if (!t->session || !session_needs_ack(t->session) || fifo_len(&t->in) >= AHEAD_MAX)
+	if (!t->session || t->session->in.over || fifo_len(&t->in) >= AHEAD_MAX)
+		return 0;
+	if (!session_needs_ack(t->session) && !t->wire.over)
 		return 0;
 	seen.ahead++;
 	return read_more(t, AHEAD_READ);
@@ -1653,8 +1655,7 @@ static void fair_round(int idle)
 			if (!t)
 				continue;
 			wire_arrive(&t->wire, SIZE_MAX);
-			if (t->wire.cut && t->open)
-				transport_broken(t, false, "as the link says");
+			notice(t);
 			on_event(t);
 		}
 	}
