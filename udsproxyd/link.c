@@ -13,6 +13,7 @@
 #define REDIAL_MAX_MS 2000
 #define GREETING_SECONDS 3 /* for an attempt to get anywhere */
 #define GONE_MS 300	   /* nobody listens there for so long: the peer's udsproxyd has ended */
+#define TOGETHER_MS 5000   /* both links return within so long when both had been broken */
 
 struct link {
 	struct worker *worker;
@@ -23,7 +24,9 @@ struct link {
 	int64_t refused; /* since when (ms) nobody listens there, 0 */
 	bool known;	 /* instance is the peer's latest */
 	bool complained; /* about the peer that is not there, once */
+	int64_t since;	 /* when (ms) it was greeted last */
 	struct frame_id instance;
+	struct frame_id accepted; /* whose link, the other way, was accepted last; all 0: nobody's */
 };
 
 static void arm(struct link *link, unsigned ms)
@@ -57,20 +60,36 @@ static void tell_workers(struct daemon *d, void (*fn)(struct worker *, void *),
 	}
 }
 
-/* A worker lets go of its transports to the peer's run @arg: the sessions on them are held. */
-static void drop_transports(struct worker *w, void *arg)
+static bool is_same(const struct frame_id *a, const struct frame_id *b)
 {
-	struct frame_id *instance = arg;
+	return !memcmp(a, b, sizeof(*a));
+}
+
+/* A worker lets go of its transports to a run of the peer: the sessions on them are held. */
+static void drop(struct worker *w, const struct frame_id *instance, bool accepted)
+{
 	struct transport *next;
 
 	for (struct transport *t = LIST_FIRST(&w->transports); t; t = next) {
 		next = LIST_NEXT(t, entry);
 		/* Our own control link is link.c's to break. */
-		if (!(t->link && t->dialled) && t->greeted &&
-		    !memcmp(&t->peer_instance, instance, sizeof(*instance)))
+		if (!(t->link && t->dialled) && (t->dialled || accepted) && t->greeted &&
+		    is_same(&t->peer_instance, instance))
 			transport_broken(t, ECONNRESET, "the peer is gone");
 	}
-	free(instance);
+}
+
+static void drop_transports(struct worker *w, void *arg)
+{
+	drop(w, arg, true);
+	free(arg);
+}
+
+/* Those that the peer dialled it dials again itself. */
+static void drop_dialled(struct worker *w, void *arg)
+{
+	drop(w, arg, false);
+	free(arg);
 }
 
 /* That run is over: so is whatever it carried. */
@@ -176,17 +195,39 @@ void link_free(struct link *link)
 	free(link);
 }
 
+/* A peer that dials its link anew has let go of all transports. Those that we had dialled may not show it:
+ * a reset that was lost is not repeated, and an end may be behind bytes that nobody takes. */
+static void peer_dialled(struct worker *w, void *arg)
+{
+	struct frame_id *instance = arg;
+	struct link *link = w->daemon->link;
+
+	if (is_same(&link->accepted, instance) && link->transport && link->transport->greeted &&
+	    now_ms() - link->since > TOGETHER_MS)
+		tell_workers(w->daemon, drop_dialled, instance);
+	link->accepted = *instance;
+	free(instance);
+}
+
 void link_accepted(struct transport *t)
 {
+	struct daemon *d = t->worker->daemon;
+	struct frame_id *instance = malloc(sizeof(*instance));
+
 	/* Any worker may hold the peer's link: nothing of ours is touched by it. */
-	t->link = t->worker->daemon->link;
+	t->link = d->link;
+	if (!instance)
+		return;
+	*instance = t->peer_instance;
+	if (worker_post(&d->workers[0], peer_dialled, instance))
+		free(instance);
 }
 
 void link_greeted(struct link *link, struct transport *t)
 {
 	struct daemon *d = link->worker->daemon;
 
-	if (link->known && memcmp(&link->instance, &t->peer_instance, sizeof(link->instance))) {
+	if (link->known && !is_same(&link->instance, &t->peer_instance)) {
 		log_info("the peer's udsproxyd was restarted");
 		tell_workers(d, drop_all, &link->instance);
 	}
@@ -194,6 +235,7 @@ void link_greeted(struct link *link, struct transport *t)
 	link->refused = 0;
 	link->complained = false;
 	link->silent = 0;
+	link->since = now_ms();
 	link->redial_ms = REDIAL_FIRST_MS;
 	link->instance = t->peer_instance;
 	atomic_store(&d->peer_alive, true);
