@@ -38,13 +38,19 @@ static void arm(struct held *h, int64_t ms)
 	event_add(&h->timer, &tv);
 }
 
+static void arm_next(struct held *h)
+{
+	arm(h, h->wait_ms);
+	h->wait_ms = MIN(MAX(h->wait_ms * 2, REDIAL_FIRST_MS), REDIAL_LAST_MS);
+}
+
 static void dial(struct session *s)
 {
 	struct held *h = s->held;
 	struct transport *t = transport_dial(s->worker, true);
 
 	if (!t) {
-		arm(h, h->wait_ms);
+		arm_next(h);
 		return;
 	}
 	t->session = s;
@@ -112,8 +118,10 @@ int hold_begin(struct session *s)
 	s->transport = NULL;
 	s->resuming = false;
 	t->session = NULL;
-	arm(s->held, s->dialled ? s->held->wait_ms : INT32_MAX);
-	s->held->wait_ms = MIN(MAX(s->held->wait_ms * 2, REDIAL_FIRST_MS), REDIAL_LAST_MS);
+	if (s->dialled)
+		arm_next(s->held);
+	else
+		arm(s->held, INT32_MAX);
 	return 0;
 }
 
