@@ -72,9 +72,9 @@ void aside_close(int fd)
 	if (fd < 0)
 		return;
 	/* A stranger's FUSE does not even say what it is (EACCES): it may be a file, and its close
-	 * may take as long as the stranger likes. */
+	 * may take as long as the stranger likes. What can have seals is memory. */
 	harmless = !statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) &&
-		   !S_ISREG(st.stx_mode);
+		   (!S_ISREG(st.stx_mode) || fcntl(fd, F_GET_SEALS) >= 0);
 	if (harmless || start(&(struct job){ .work = close_file, .arg = (void *)(intptr_t)fd }))
 		close_keep_errno(fd);
 }
