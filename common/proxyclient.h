@@ -41,8 +41,8 @@ int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, cha
 /**
  * proxyclient_crosses() - would a descriptor passed to the peer be remade there?
  * @fd		any descriptor; only looked at
- * Return: 0 when it would, a negative errno when it would be refused or nobody could be asked;
- * @reason as above.
+ * Return: 0 when it would; -EXDEV when only a copy of the file would, as it is now; another negative
+ * errno when it would be refused or nobody could be asked; @reason as above.
  */
 int proxyclient_crosses(int fd, char *reason, size_t size);
 
