@@ -220,9 +220,9 @@ def works(wire):
 # ---- the daemons ------------------------------------------------------------------------------
 
 
-def descriptors(side):
-	"""How many the daemon has open, but for what it keeps for the next connection: transports, and for each
-	of its threads an empty pipe, both of whose ends are its own."""
+def open_files(side):
+	"""What the daemon has open, and how often, but for what it may keep for the next connection: transports, and
+	for each of its threads an empty pipe. (It has both ends of another for each, libevent's.)"""
 	proc = f"/proc/{side.daemon.pid}"
 	with open(proc + "/net/tcp", encoding="ascii") as f:
 		transports = {f"socket:[{line.split()[9]}]" for line in f}
@@ -230,9 +230,15 @@ def descriptors(side):
 	for fd in os.listdir(proc + "/fd"):
 		with contextlib.suppress(FileNotFoundError):
 			found[os.readlink(f"{proc}/fd/{fd}")] += 1
-	kept = sum(n == 2 and link.startswith("pipe:") for link, n in found.items())
-	return sum(n for link, n in found.items() if link not in transports) - \
-		2 * min(kept, len(os.listdir(proc + "/task")))
+	kept = [link for link, n in found.items() if n == 2 and link.startswith("pipe:")]
+	for link in [*kept[:2 * len(os.listdir(proc + "/task"))], *transports]:
+		del found[link]
+	return found
+
+
+def descriptors(side):
+	"""How many these are."""
+	return open_files(side).total()
 
 
 def settled(pair, before, seconds=10):

@@ -18,7 +18,7 @@ from .scenario import (BLOCK, PATIENCE, Scenario, at_once, block, check_echo, ex
 class LinkCutFor3SLosesNothing(Scenario):
 	"""The link is down for 3 s with transfers under way both ways: nothing is lost or doubled."""
 
-	together = True
+	together, silent = True, False
 	limit = 60
 
 	def exchange(self, sock, until, began):
@@ -76,7 +76,7 @@ class RestartedPeerIsReachedAgain(Scenario):
 	connection ends, or is refused, goes on. Whatever transports the other daemon still had, no
 	connection that was made is lost to them."""
 
-	together = True
+	together, silent = True, False
 
 	def client(self):
 		sock = self.connect()
@@ -156,7 +156,7 @@ print("left:", [talk[i % 5] for i in socks.values()], flush=True)
 class HalfOpenPeersDisturbNobody(Scenario):
 	"""Peers that connect to either daemon and never finish their greeting: connections are made as ever."""
 
-	together, first = True, True
+	together, first, silent = True, True, False
 	talkers = []
 
 	def client(self):

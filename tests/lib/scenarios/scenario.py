@@ -46,6 +46,7 @@ class Scenario:
 	client_status = 0
 	limit = 30  # seconds for either program
 	growth = 24  # MiB that a daemon may need meanwhile, over what it had
+	silent = True  # the daemons, that is: nothing happens that they log
 	together = False  # run everywhere at the same time, with `meanwhile`
 	first = False  # before the others
 	unfinished = ""  # why it need not hold yet
