@@ -705,7 +705,9 @@ bool transport_receive(struct transport *t)
 		ssize_t n = receive_turn(t);
 
 		if (n < 0 && t->fd >= 0) {
-			transport_broken(t, n == -EPIPE ? ECONNRESET : (int)-n,
+			int end = t->error ? t->error : ECONNRESET; /* what a write was told is not told again */
+
+			transport_broken(t, n == -EPIPE ? end : (int)-n,
 					 n == -EPIPE  ? "the peer closed it"
 					 : n == -EPROTO ? "the peer broke the protocol"
 							: "broken");
