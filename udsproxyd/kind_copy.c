@@ -57,12 +57,13 @@
 
 /* ---- looking ----------------------------------------------------------------------------- */
 
-static int too_large(const struct config *c, uint64_t size, char *reason)
+static int too_large(const struct config *c, bool memfd, uint64_t size, char *reason)
 {
-	char what[100];
+	char what[160];
 
-	snprintf(what, sizeof(what), "%llu bytes to be copied, at most %llu are (--copy-max)",
-		 (unsigned long long)size, (unsigned long long)c->copy_max);
+	snprintf(what, sizeof(what), "%s, of %llu bytes: at most %llu are copied (--copy-max)",
+		 memfd ? "a memfd" : "a file below no share (--share)", (unsigned long long)size,
+		 (unsigned long long)c->copy_max);
 	return kind_refuse(reason, what);
 }
 
@@ -121,7 +122,7 @@ int kind_look_copy(const struct config *c, int fd, const char *kernel_name, cons
 	if (!(d->flags & WIRE_O_READ))
 		return kind_refuse(reason, "a memfd open for writing only");
 	if (st->stx_size > c->copy_max)
-		return too_large(c, st->stx_size, reason);
+		return too_large(c, memfd, st->stx_size, reason);
 	d->kind = WIRE_FD_COPY;
 	d->flags &= WIRE_O_READ | WIRE_O_WRITE | WIRE_O_APPEND | WIRE_O_NONBLOCK;
 	d->offset = offset < 0 ? 0 : (uint64_t)offset;

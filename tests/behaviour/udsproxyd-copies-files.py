@@ -353,7 +353,7 @@ def too_large(pair, wire, back):
 			send_fds(ends[0], [fd])
 			# d's limit is 1 MiB, h's 2 MiB
 			if giver is pair.d or size > 2 * MIB:
-				first = f"a connection is ended: a descriptor cannot cross: {size} bytes to be copied"
+				first = f"a connection is ended: a descriptor cannot cross: a memfd, of {size} bytes: "
 				where = giver
 			else:
 				first = "a connection is ended: a copy of a file or memfd cannot be made on this side"
