@@ -126,6 +126,7 @@ int main(int argc, char **argv)
 	struct acceptors *acceptors;
 	struct acceptor *control;
 	int lock, control_fd;
+	bool busy;
 	char reason[512];
 
 	log_init("udsproxyd", LOG_LEVEL_INFO);
@@ -179,6 +180,7 @@ int main(int argc, char **argv)
 
 	sd_notify(0, "STOPPING=1");
 	join_threads(d);
+	busy = aside_busy(); /* what these threads post nobody takes any more */
 	end_connections(d);
 	link_free(d->link);
 	for (int i = 0; i < d->config.threads; i++) {
@@ -189,7 +191,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
 		event_free(signals[i]);
 	free(acceptors);
-	if (aside_busy()) { /* a file system that hangs must not hold us up */
+	if (busy || aside_busy()) { /* a file system that hangs must not hold us up */
 		runtime_close(d->config.runtime_dir, lock);
 		_exit(0);
 	}
