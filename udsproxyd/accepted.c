@@ -44,11 +44,16 @@ void accepted_free(struct accepted *table)
 int accepted_add(struct accepted *table, struct session *s)
 {
 	struct session **there;
+	int err = 0;
 
 	pthread_mutex_lock(&table->lock);
 	there = tsearch(s, &table->by_id, compare);
+	if (!there)
+		err = -ENOMEM;
+	else if (*there != s) /* a node is the lock's, too: others' tdelete(3) may free it */
+		err = -EEXIST;
 	pthread_mutex_unlock(&table->lock);
-	return !there ? -ENOMEM : *there == s ? 0 : -EEXIST;
+	return err;
 }
 
 void accepted_remove(struct accepted *table, struct session *s)
