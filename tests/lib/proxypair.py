@@ -209,10 +209,10 @@ class Pair:
 
 	def __exit__(self, kind, error, trace):
 		ended = {side: side.end() for side in self.sides}
-		for side in self.sides:
-			if (kind or ended[side]) and os.path.exists(side.logfile):
-				print(f"udsproxyd on {side.name} ended with {ended[side]}:\n{side.log()}", file=sys.stderr)
-		shutil.rmtree(self.place)
+		said = "".join(f"udsproxyd on {side.name} ended with {ended[side]}:\n{side.log()}" for side in self.sides
+			       if (kind or ended[side]) and os.path.exists(side.logfile))
+		shutil.rmtree(self.place)  # first: nobody may be listening any more
+		print(said, end="", file=sys.stderr)
 		if any(ended.values()) and not kind:
 			raise RuntimeError("a udsproxyd did not end as it should")
 
