@@ -140,7 +140,7 @@ static void owe_ack(struct session *s)
 	static const struct timeval soon = { .tv_usec = ACK_MS * 1000 };
 	struct worker *w = s->worker;
 
-	if (s->owing)
+	if (s->owing || s->state == SESSION_ENDED)
 		return;
 	if (LIST_EMPTY(&w->owing))
 		event_add(&w->owing_event, &soon);
