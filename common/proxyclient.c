@@ -3,10 +3,8 @@
  * proxyclient.c - one request to the local udsproxyd
  *
  * How it works: a private SOCK_SEQPACKET connection carries one request and its answer.
- * For CONNECT the answer comes when the far connect has succeeded or failed; only then,
- * and only after success, is the caller's socket connected, to the one-time address that
- * the answer names. The private connection stays open until that is done: while it is,
- * udsproxyd keeps the address for this client.
+ * The caller's socket goes along with CONNECT, and udsproxyd connects it when the far connect
+ * has succeeded, just before it answers.
  *
  * It runs in strangers' signal handlers and in vforked children, so it calls nothing that
  * allocates, locks or formats. The kernel bounds the waits (SO_SNDTIMEO, SO_RCVTIMEO):
@@ -15,6 +13,7 @@
 #include "proxyclient.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -123,11 +122,22 @@ static int dial(int64_t deadline, const struct reason *reason)
 	}
 }
 
+/* A user may have so many descriptors under way (unix(7), ETOOMANYREFS): they arrive soon. */
+static ssize_t send_soon(int sock, int64_t deadline, const void *packet, size_t len,
+			 const struct fdset *set)
+{
+	ssize_t n;
+
+	while ((n = fd_sendmsg(sock, packet, len, 0, set, NULL)) == -ETOOMANYREFS && now_us() < deadline)
+		poll(NULL, 0, 1);
+	return n;
+}
+
 /* One packet there and one back, both in @packet. Return: bytes of the answer, or -errno. */
 static ssize_t exchange(int sock, int64_t deadline, void *packet, size_t len,
 			const struct fdset *set)
 {
-	ssize_t n = fd_sendmsg(sock, packet, len, 0, set, NULL);
+	ssize_t n = send_soon(sock, deadline, packet, len, set);
 
 	if (n < 0)
 		return n;
@@ -141,14 +151,14 @@ static ssize_t exchange(int sock, int64_t deadline, void *packet, size_t len,
 
 /*
  * Asks, with the descriptors of @set.
- * Return: the private connection when the answer is yes, or a negative errno.
+ * Return: 0 when the answer is yes, or a negative errno.
  */
-static int ask(const struct proxyreq *req, const struct fdset *set, struct proxyreply *reply,
-	       const struct reason *reason)
+static int ask(const struct proxyreq *req, const struct fdset *set, const struct reason *reason)
 {
 	int64_t deadline = now_us() + (int64_t)PROXYCLIENT_TIMEOUT_MS * 1000;
 	uint8_t packet[PROXYREQ_MAX];
 	_cleanup_close_ int sock = -1;
+	struct proxyreply reply;
 	ssize_t n;
 
 	explain(reason, "", "");
@@ -164,25 +174,19 @@ static int ask(const struct proxyreq *req, const struct fdset *set, struct proxy
 		explain(reason, "udsproxyd ended while it was asked", "");
 		return -ENOTCONN;
 	}
-	if (proxyreply_decode(reply, packet, (size_t)n)) {
+	if (proxyreply_decode(&reply, packet, (size_t)n)) {
 		explain(reason, "udsproxyd is of another version", "");
 		return -EPROTO;
 	}
-	explain(reason, reply->reason, "");
-	return reply->error ? -reply->error : take_fd(&sock);
+	explain(reason, reply.reason, "");
+	return -reply.error;
 }
 
 /* What connect(2) would look up, as the request has it: no trailing NUL of a path. */
-static int put_target(struct proxyreq *req, int fd, const struct sockaddr_un *to, socklen_t len)
+static int put_target(struct proxyreq *req, const struct sockaddr_un *to, socklen_t len)
 {
-	int type;
-	socklen_t size = sizeof(type);
-
 	if (len <= PATH_OFFSET || len > sizeof(*to))
 		return -EINVAL;
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size))
-		return -errno;
-	req->socktype = (uint16_t)type;
 	req->name_len = len - PATH_OFFSET;
 	if (to->sun_path[0])
 		req->name_len = strnlen(to->sun_path, req->name_len);
@@ -190,27 +194,14 @@ static int put_target(struct proxyreq *req, int fd, const struct sockaddr_un *to
 	return 0;
 }
 
-static int connect_there(int fd, const struct proxyreply *reply)
-{
-	struct sockaddr_un there = { .sun_family = AF_UNIX };
-
-	if (!reply->name_len)
-		return -EPROTO;
-	memcpy(there.sun_path, reply->name, reply->name_len);
-	return raw_connect(fd, &there, (socklen_t)(PATH_OFFSET + reply->name_len));
-}
-
 static int connect_by_proxy(int fd, const struct sockaddr_un *to, socklen_t len,
 			    const struct reason *reason)
 {
+	const struct fdset set = { .n = 1, .fd = { fd } };
 	struct proxyreq req = { .op = PROXYREQ_CONNECT };
-	struct proxyreply reply;
-	int err = put_target(&req, fd, to, len);
+	int err = put_target(&req, to, len);
 
-	if (err)
-		return err;
-	_cleanup_close_ int sock = ask(&req, NULL, &reply, reason);
-	return sock < 0 ? sock : connect_there(fd, &reply);
+	return err ? err : ask(&req, &set, reason);
 }
 
 int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, char *reason,
@@ -226,11 +217,10 @@ int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, cha
 int proxyclient_crosses(int fd, char *reason, size_t size)
 {
 	const struct fdset set = { .n = 1, .fd = { fd } };
-	struct proxyreq req = { .op = PROXYREQ_CROSSES };
-	struct proxyreply reply;
+	const struct proxyreq req = { .op = PROXYREQ_CROSSES };
 	int saved = errno;
-	_cleanup_close_ int sock = ask(&req, &set, &reply, &(struct reason){ reason, size });
+	int err = ask(&req, &set, &(struct reason){ reason, size });
 
 	errno = saved;
-	return MIN(sock, 0);
+	return err;
 }

@@ -25,8 +25,8 @@ const char *proxyclient_runtime_dir(void);
 /**
  * proxyclient_connect() - connect @fd to the socket that @to names on the peer
  * @fd		an unconnected AF_UNIX socket of any type, blocking or not; stays the caller's.
- *		Nothing is read from it, written to it or changed on it; after a failure
- *		it is as it was and can be connected again.
+ *		udsproxyd has it meanwhile; nothing is read from it, written to it or changed
+ *		on it. After a failure it is as it was and can be connected again.
  * @to, @len	as for connect(2)
  * @reason	where a sentence for a person goes on failure ("" when none), @size bytes; may be NULL
  *

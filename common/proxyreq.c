@@ -26,7 +26,7 @@ static int get_head(struct buf *b, uint16_t *code)
 }
 
 /* A string that must fit @size bytes at @to; returns its length. */
-static size_t get_name(struct buf *b, char *to, size_t size)
+static size_t get_string(struct buf *b, char *to, size_t size)
 {
 	size_t n;
 	const char *s = buf_get_str(b, &n);
@@ -46,7 +46,7 @@ size_t proxyreq_encode(const struct proxyreq *r, void *data, size_t size)
 
 	buf_init(&b, data, size);
 	put_head(&b, r->op);
-	buf_put_u16(&b, r->socktype);
+	buf_put_u16(&b, r->flags);
 	buf_put_str(&b, r->name, r->name_len);
 	return b.bad ? 0 : b.pos;
 }
@@ -61,8 +61,8 @@ int proxyreq_decode(struct proxyreq *r, const void *data, size_t size)
 	err = get_head(&b, &r->op);
 	if (err)
 		return err;
-	r->socktype = buf_get_u16(&b);
-	r->name_len = get_name(&b, r->name, sizeof(r->name));
+	r->flags = buf_get_u16(&b);
+	r->name_len = get_string(&b, r->name, sizeof(r->name));
 	return buf_done(&b) ? 0 : -EPROTO;
 }
 
@@ -72,7 +72,6 @@ size_t proxyreply_encode(const struct proxyreply *r, void *data, size_t size)
 
 	buf_init(&b, data, size);
 	put_head(&b, (uint16_t)r->error);
-	buf_put_str(&b, r->name, r->name_len);
 	buf_put_str(&b, r->reason, strnlen(r->reason, sizeof(r->reason) - 1));
 	return b.bad ? 0 : b.pos;
 }
@@ -89,7 +88,6 @@ int proxyreply_decode(struct proxyreply *r, const void *data, size_t size)
 	if (err)
 		return err;
 	r->error = error;
-	r->name_len = get_name(&b, r->name, sizeof(r->name));
-	get_name(&b, r->reason, sizeof(r->reason) - 1);
+	get_string(&b, r->reason, sizeof(r->reason) - 1);
 	return buf_done(&b) ? 0 : -EPROTO;
 }

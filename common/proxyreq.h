@@ -14,17 +14,17 @@
 #include <sys/un.h>
 
 #define PROXYREQ_MAGIC 0x55445351u /* "UDSQ" */
-#define PROXYREQ_VERSION 1
+#define PROXYREQ_VERSION 2
 #define PROXYREQ_RUNTIME_DIR "/run/udsproxyd"
 #define PROXYREQ_SOCKET "udsproxyd.sock"
 #define PROXYREQ_CONTROL "control.sock"
 #define PROXYREQ_REASON_MAX 256
 #define PROXYREQ_MAX 1024 /* a packet's size, either way */
+#define PROXYREQ_ABSTRACT 1 /* in getpeername(2)'s path: the first byte of an abstract name */
 
 enum proxyreq_op {
-	/* Connect me to the peer's socket `name`, of `socktype`. Answer: `name` is a one-time
-	 * address (a path) at which a socket of that type is listened on for this client alone;
-	 * the private connection must stay open until the client has connected there. */
+	/* Connect the AF_UNIX socket that comes with this packet to the peer's socket `name`.
+	 * Answer: error 0, and it is; or what connect(2) shall say, and it is as it was. */
 	PROXYREQ_CONNECT = 1,
 	/* Would the descriptor that comes with this request cross to the peer? Answer: error 0,
 	 * or why not. */
@@ -35,15 +35,13 @@ enum proxyreq_op {
 
 struct proxyreq {
 	uint16_t op;
-	uint16_t socktype; /* SOCK_STREAM ..., the local number: it never leaves this machine */
+	uint16_t flags; /* none yet */
 	size_t name_len;
 	char name[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* abstract when it begins with NUL */
 };
 
 struct proxyreply {
 	int error; /* errno, 0 for success */
-	size_t name_len;
-	char name[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	char reason[PROXYREQ_REASON_MAX]; /* for a person; "" when there is nothing to say */
 };
 

@@ -24,9 +24,22 @@ enum route route_connect(const struct sockaddr *to, socklen_t len, int error, co
 
 /**
  * route_is_own() - does @name, of @len bytes, name a socket below @runtime?
- * True for the peer name (getpeername(2)) of every descriptor that the proxy connected.
+ * True for the peer name (getpeername(2)) of a descriptor that the proxy connected to a server whose
+ * name cannot be told.
  */
 bool route_is_own(const struct sockaddr *name, socklen_t len, const char *runtime);
+
+/** route_is_same() - are these two names of the same UNIX socket, byte by byte? */
+bool route_is_same(const struct sockaddr *a, socklen_t a_len, const struct sockaddr *b, socklen_t b_len);
+
+/**
+ * route_peer() - what getpeername(2) has given, as the program shall see it
+ * @name	where udsproxyd has told an abstract name as a path (PROXYREQ_ABSTRACT), that is undone
+ * @size	bytes that there are at @name
+ * @len		the name's length as the kernel says it, which may be more
+ * Return: the name's length.
+ */
+socklen_t route_peer(struct sockaddr *name, socklen_t size, socklen_t len);
 
 /**
  * route_errno() - the errno that the program sees after udsproxyd failed

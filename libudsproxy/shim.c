@@ -35,27 +35,40 @@
 #define EXPORT __attribute__((visibility("default")))
 
 typedef int connect_fn(int fd, const struct sockaddr *to, socklen_t len);
+typedef int getpeername_fn(int fd, struct sockaddr *name, socklen_t *len);
 
 EXPORT connect_fn connect;
+EXPORT getpeername_fn getpeername;
 
-static connect_fn *next_connect;
+/*
+ * The libc's functions rather than the bare system calls, because they are cancellation points:
+ * a thread that waits for a TCP peer must stay cancellable. Another library's constructor may
+ * come before ours; it gets the bare ones.
+ */
+static struct {
+	connect_fn *connect;
+	getpeername_fn *getpeername;
+} next;
 
 /* dlsym() takes locks: not when a signal handler first connects, but before there is one. */
 __attribute__((constructor)) static void find_next(void)
 {
-	next_connect = (connect_fn *)dlsym(RTLD_NEXT, "connect");
+	next.connect = (connect_fn *)dlsym(RTLD_NEXT, "connect");
+	next.getpeername = (getpeername_fn *)dlsym(RTLD_NEXT, "getpeername");
 }
 
-/*
- * The libc's function rather than the bare system call, because it is a cancellation point:
- * a thread that waits for a TCP peer must stay cancellable. Another library's constructor may
- * come before ours; it gets the bare one.
- */
 static int local_connect(int fd, const struct sockaddr *to, socklen_t len)
 {
-	if (next_connect)
-		return next_connect(fd, to, len);
+	if (next.connect)
+		return next.connect(fd, to, len);
 	return (int)syscall(SYS_connect, fd, to, len);
+}
+
+static int local_getpeername(int fd, struct sockaddr *name, socklen_t *len)
+{
+	if (next.getpeername)
+		return next.getpeername(fd, name, len);
+	return (int)syscall(SYS_getpeername, fd, name, len);
 }
 
 /* A line on stderr, once for each @told; never one that could block or raise SIGPIPE. */
@@ -88,17 +101,23 @@ static void tell_missing(int answer, const char *reason)
 		tell(&told_peer, reason);
 }
 
-/* A program may connect once more to learn whether the first succeeded: EISCONN says yes. */
-static bool is_proxied(int fd)
+static int type_of(int fd)
 {
-	struct sockaddr_un peer;
-	socklen_t len = sizeof(peer);
-	int type = SOCK_DGRAM;
+	int type;
 	socklen_t size = sizeof(type);
 
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_DGRAM &&
-	       getpeername(fd, (struct sockaddr *)&peer, &len) == 0 &&
-	       route_is_own((struct sockaddr *)&peer, len, proxyclient_runtime_dir());
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ? -1 : type;
+}
+
+/* A program may connect once more to learn whether the first succeeded: EISCONN says yes. */
+static bool is_connected_to(int fd, const struct sockaddr *to, socklen_t len)
+{
+	struct sockaddr_un name;
+	struct sockaddr *peer = (struct sockaddr *)&name;
+	socklen_t n = sizeof(name);
+
+	return type_of(fd) != SOCK_DGRAM && getpeername(fd, peer, &n) == 0 &&
+	       (route_is_same(peer, n, to, len) || route_is_own(peer, n, proxyclient_runtime_dir()));
 }
 
 /* Return: 0, or the errno that the program is to see. */
@@ -108,7 +127,7 @@ static int proxy_connect(int fd, const struct sockaddr *to, socklen_t len, int l
 	struct sockaddr_un aligned;
 	int answer;
 
-	if (is_proxied(fd))
+	if (is_connected_to(fd, to, len))
 		return EISCONN;
 	memcpy(&aligned, to, len);
 	answer = -proxyclient_connect(fd, &aligned, len, reason, sizeof(reason));
@@ -133,4 +152,14 @@ int connect(int fd, const struct sockaddr *to, socklen_t len)
 	}
 	errno = err ? err : saved;
 	return err ? -1 : 0;
+}
+
+int getpeername(int fd, struct sockaddr *name, socklen_t *len)
+{
+	socklen_t size = len ? *len : 0;
+	int err = local_getpeername(fd, name, len);
+
+	if (!err)
+		*len = route_peer(name, size < *len ? size : *len, *len);
+	return err;
 }

@@ -2,9 +2,9 @@
 /*
  * client.h - local programs and what they ask for (proxyreq.h)
  *
- * A client that wants to be connected waits on its private connection until the peer's side is
- * connected; then a socket is made for it alone, its address is the answer, and the first
- * connection to it by the same process becomes the session's local end.
+ * A client that wants to be connected sends its socket along and waits on its private connection until
+ * the peer's side is connected; then its socket is, to one of ours (alias.h), which becomes the
+ * session's local end.
  */
 #ifndef CLIENT_H
 #define CLIENT_H
@@ -21,7 +21,7 @@ void client_accept_control(struct worker *w, int fd);
 void client_end_all(struct worker *w);
 
 /* From session.c; the client is freed by both sooner or later. */
-/** client_offer() - the far side is connected: tell it where to connect */
+/** client_offer() - the far side is connected: now its socket is, or the session ends */
 void client_offer(struct client *c);
 /** client_refuse() - it cannot be: @error is what its connect(2) shall say, @reason for a person */
 void client_refuse(struct client *c, int error, const char *reason);

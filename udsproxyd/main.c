@@ -22,6 +22,7 @@
 
 #include "accepted.h"
 #include "acceptor.h"
+#include "alias.h"
 #include "aside.h"
 #include "channel.h"
 #include "client.h"
@@ -115,6 +116,7 @@ static void end_connections(struct daemon *d)
 			transport_close(t);
 		client_end_all(&d->workers[i]);
 		watch_end_all(&d->workers[i]);
+		alias_end_all(&d->workers[i]);
 	}
 }
 
@@ -150,6 +152,7 @@ int main(int argc, char **argv)
 	d->requests_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_SOCKET, 0666);
 	control_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_CONTROL, 0600);
 
+	alias_start(d);
 	d->channels = channels_new();
 	d->accepted = accepted_new();
 	d->budget.limit = d->config.buffer_limit;
@@ -195,6 +198,7 @@ int main(int argc, char **argv)
 		runtime_close(d->config.runtime_dir, lock);
 		_exit(0);
 	}
+	alias_stop();
 	workers_free(d);
 	channels_free(d->channels);
 	accepted_free(d->accepted);

@@ -13,9 +13,11 @@
 #include "log.h"
 #include "proxyreq.h"
 #include "util.h"
+#include "worker.h"
 
 #define PATH_SIZE 108
 #define BACKLOG 4096
+#define DIGITS (2 * WIRE_ID_SIZE)
 
 static const char *const entries[] = { PROXYREQ_SOCKET, PROXYREQ_CONTROL };
 
@@ -82,17 +84,20 @@ int runtime_open(const char *dir)
 	char path[PATH_SIZE];
 	int lock;
 
-	/* A one-time address, DIR/once/ and 32 digits, is the longest name. */
-	if (strlen(dir) + sizeof("/once/") + 32 > PATH_SIZE)
+	/* The longest names are runtime_fresh()'s. */
+	if (strlen(dir) + sizeof("/names/") + DIGITS > PATH_SIZE)
 		die("--runtime-dir %s: too long, %zu bytes at most", dir,
-		    PATH_SIZE - 32 - sizeof("/once/"));
+		    PATH_SIZE - DIGITS - sizeof("/names/"));
 	make_dir(dir, 0755);
 	lock = take_lock(dir);
 	join(path, dir, "once");
 	make_dir(path, 0711);
 	join(path, dir, "twins");
 	make_dir(path, 0711);
+	join(path, dir, "names");
+	make_dir(path, 0700);
 	empty_dir(dir, "once");
+	empty_dir(dir, "names");
 	empty_dir(dir, "twins");
 	return lock;
 }
@@ -112,6 +117,18 @@ int runtime_listen(const char *dir, const char *name, unsigned mode)
 	return fd;
 }
 
+void runtime_fresh(const char *dir, const char *sub, struct sockaddr_un *to)
+{
+	struct frame_id id;
+	size_t n;
+
+	worker_random_id(&id);
+	*to = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	n = (size_t)snprintf(to->sun_path, sizeof(to->sun_path) - DIGITS, "%s/%s/", dir, sub);
+	for (size_t i = 0; i < sizeof(id.bytes); i++)
+		snprintf(to->sun_path + n + 2 * i, 3, "%02x", id.bytes[i]);
+}
+
 void runtime_close(const char *dir, int lock)
 {
 	char path[PATH_SIZE];
@@ -121,6 +138,7 @@ void runtime_close(const char *dir, int lock)
 		unlink(path);
 	}
 	empty_dir(dir, "once");
+	empty_dir(dir, "names");
 	empty_dir(dir, "twins");
 	close(lock); /* the file stays: removing a lock lets two have it */
 }

@@ -25,7 +25,7 @@ struct splice;
 
 enum session_state {
 	SESSION_OPENING,    /* we sent OPEN; OPENED has not come */
-	SESSION_OFFERED,    /* the far side is connected; our client has not come yet */
+	SESSION_OFFERED,    /* the far side is connected; our client is being */
 	SESSION_CONNECTING, /* the local server's backlog is full: trying again */
 	SESSION_PARKED,	    /* an OPEN came for a descriptor that is still under way */
 	SESSION_RUNNING,
@@ -113,8 +113,7 @@ struct session {
  * Return: the session, which ends by itself; NULL and nothing happened. */
 struct session *session_open(struct worker *w, const struct frame_open *o, enum session_local local,
 			     struct client *client, struct channel *channel, int fd);
-/** session_client_connected() - the client came to its one-time address: @fd is its connection,
- * taken */
+/** session_client_connected() - the client's socket is connected to @fd, taken */
 void session_client_connected(struct session *s, int fd);
 /** session_client_gone() - the client left before that */
 void session_client_gone(struct session *s);

@@ -26,6 +26,7 @@
 #include "stream.h"
 #include "wire.h"
 
+struct alias;
 struct rules;
 struct channel_table;
 struct link;
@@ -53,7 +54,6 @@ struct daemon {
 	atomic_bool peer_alive; /* the control link's opinion */
 	int requests_fd;	/* listening sockets that every worker accepts on */
 	int transports_fd;
-	int once_dir_fd; /* directory of one-time sockets and twins */
 };
 
 /* Something to be freed when the current event is over. */
@@ -82,6 +82,7 @@ struct worker {
 	LIST_HEAD(, session) waiting; /* for a pipe to deliver what an ORDER names */
 	LIST_HEAD(, transport) transports;
 	LIST_HEAD(, client) clients;
+	LIST_HEAD(, alias) aliases; /* the one used last comes first */
 	LIST_HEAD(, watch) watches;
 	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
 	unsigned n_idle;

@@ -16,7 +16,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
-MAGIC, VERSION, CONNECT = 0x55445351, 1, 1
+MAGIC, VERSION, CONNECT = 0x55445351, 2, 1
 
 count = failed = 0
 own = tempfile.mkdtemp()
@@ -37,7 +37,8 @@ def ask(name):
 	s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 	s.settimeout(15)
 	s.connect(run_dir + "/udsproxyd.sock")
-	s.send(struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, socket.SOCK_STREAM, len(name)) + name)
+	with socket.socket(socket.AF_UNIX) as c:
+		socket.send_fds(s, [struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 0, len(name)) + name], [c.fileno()])
 	error = struct.unpack(">IHH", s.recv(4096)[:8])[2]
 	s.close()
 	return errno.errorcode.get(error, error)

@@ -18,7 +18,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 QTCFG = os.environ.get("BIN", TOP + "/build/testmode/bin") + "/qtcfg"
-MAGIC, VERSION, RELOAD = 0x55445351, 1, 16
+MAGIC, VERSION, RELOAD = 0x55445351, 2, 16
 
 count = failed = entries = 0
 own = tempfile.mkdtemp()
@@ -48,7 +48,7 @@ def qtcfg(which):
 
 
 def reply(error, reason):
-	return struct.pack(">IHHI", MAGIC, VERSION, error, 0) + struct.pack(">I", len(reason)) + reason
+	return struct.pack(">IHHI", MAGIC, VERSION, error, len(reason)) + reason
 
 
 class Daemon:

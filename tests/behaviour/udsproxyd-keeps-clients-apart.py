@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../lib")
 from proxyends import (CONNECT, MAGIC, VERSION, Cases, Refused, Request, Wire, accept,  # noqa: E402
 		       become, connect, connect_as, descriptors, ended, expect, listen, memory,
-		       receive, receive_fds, refusal, send_fds, settled, works)
+		       receive, receive_fds, refusal, request, send_fds, settled, works)
 from proxypair import Pair, wait_for  # noqa: E402
 from tap import Tap  # noqa: E402
 
@@ -193,88 +193,57 @@ def log_lines(pair):
 	restart(pair)
 
 
-# ---- one-time addresses --------------------------------------------------------------------------------
-
-
-def late(pair, wire):
-	"""a client that never comes to its one-time address: the server sees the end, nothing is left"""
-	before = [descriptors(side) for side in pair.sides]
-	requests = [Request(pair.d, wire.name) for _ in range(5)]
-	addresses = [request.answer() for request in requests]
-	servers = [accept(wire.listener) for _ in requests]
-	# They keep their private connections, and the address's time runs out.
-	for server in servers:
-		expect(ended(server, 14) in ("EOF", "ECONNRESET"), True, "the end")
-		server.close()
-	for request, address in zip(requests, addresses):
-		try:
-			request.come(address)
-			raise AssertionError("an address was still good")
-		except OSError as e:
-			expect(e.errno in (errno.ENOENT, errno.ECONNREFUSED), True, e)
-		request.private.close()
-	expect(settled(pair, before), before, "descriptors")
+# ---- clients' sockets ----------------------------------------------------------------------------------
 
 
 def leaves(pair, wire):
-	"""a client that leaves instead of coming there: the server sees the end at once"""
+	"""a client that leaves while it is being connected: the server sees the end at once, its socket stays free"""
+	for side in pair.sides:
+		side.daemon.send_signal(signal.SIGSTOP)
 	request = Request(pair.d, wire.name)
-	address = request.answer()
-	server = accept(wire.listener)
 	request.private.close()
-	expect(ended(server, 1) in ("EOF", "ECONNRESET"), True, "the end")
-	server.close()
-	if not wait_for(lambda: not os.path.exists(pair.d.outside(address)), 2):
-		raise AssertionError("the address is left")
+	for side in pair.sides:
+		side.daemon.send_signal(signal.SIGCONT)
+	request.sock.settimeout(0.2)
+	try:
+		server = accept(wire.listener)
+	except TimeoutError:
+		pass
+	else:
+		expect(ended(server, 1) in ("EOF", "ECONNRESET"), True, "the end")
+	local = listen(pair.d, pair.own + f"/free{time.monotonic_ns()}")
+	request.sock.connect(local.getsockname())
+	request.sock.close()
 
 
 def stranger(pair, wire):
-	"""another process that comes to the address gets nothing, and the client itself still can"""
-	request = Request(pair.d, wire.name)
-	address = request.answer()
-	server = accept(wire.listener)
-	child = os.fork()
-	if not child:
-		status = 1
-		try:
-			sock = socket.socket(socket.AF_UNIX)
-			sock.settimeout(5)
-			sock.connect(pair.d.outside(address))
-			sock.send(b"evil")
-			status = 2 if sock.recv(1) else 0
-		except OSError:
-			status = 0
-		finally:
-			os._exit(status)
-	expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0, "the stranger was served")
-	client = request.come(address)
+	"""where clients' sockets are connected nobody else gets in"""
+	client, server = wire()
+	place = pair.d.outside(pair.d.runtime + "/names")
+	names = os.listdir(place)
+	expect(len(names) > 0, True, "addresses")
+	for uid, wanted in (UID, "PermissionError"), (0, "served nothing"):
+		child = os.fork()
+		if not child:
+			status = 1
+			try:
+				directory = os.open(place, os.O_PATH)
+				become(uid)
+				sock = socket.socket(socket.AF_UNIX)
+				sock.settimeout(5)
+				sock.connect(f"/proc/self/fd/{directory}/{names[0]}")
+				wire()
+				status = 2 if sock.recv(1) else 0
+			except PermissionError:
+				status = 3
+			except OSError:
+				status = 0
+			finally:
+				os._exit(status)
+		expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 3 if uid else 0, wanted)
 	client.sendall(b"good")
 	expect(receive(server, 4), b"good")
-	client.close()
-	server.close()
-	if "stranger" not in pair.d.log():
-		raise AssertionError("the log does not tell")
-
-
-def twice(pair, wire):
-	"""a second connection to the address gets nothing of the first"""
-	request = Request(pair.d, wire.name)
-	address = request.answer()
-	server = accept(wire.listener)
-	socks = []
-	for _ in range(2):
-		sock = socket.socket(socket.AF_UNIX)
-		sock.settimeout(2)
-		if not sock.connect_ex(pair.d.outside(address)):
-			socks.append(sock)
-	socks[0].sendall(b"first")
-	expect(receive(server, 5), b"first")
-	server.sendall(b"answer")
-	expect(receive(socks[0], 6), b"answer")
-	for sock in socks[1:]:
-		expect(ended(sock, 2) in ("EOF", "ECONNRESET"), True, "the second's end")
-	for sock in (*socks, server, request.private):
-		sock.close()
+	expect(works(wire), True)
 
 
 # ---- hostile clients -------------------------------------------------------------------------------------
@@ -295,28 +264,29 @@ def vanish(pair, wire):
 			sock.close()
 			taken.append(1)
 
+	other = socket.socket(socket.AF_UNIX)
 	server = threading.Thread(target=serve)
 	wire.listener.settimeout(2)
 	server.start()
 	place = pair.d.outside(pair.d.runtime + "/udsproxyd.sock")
-	good = struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, socket.SOCK_STREAM, len(wire.name)) + wire.name.encode()
+	good = request(wire.name)
 	for i in range(20000 if FULL else 1000 if SANITIZED else 3000):
 		how = i % 6
 		if how < 3:
 			with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
 				sock.connect(place)
 				if how:
-					sock.send(good)
+					socket.send_fds(sock, [good], [other.fileno()])
 				if how == 2:
 					time.sleep(0.0001 * (i % 10))
 		else:
-			request = Request(pair.d, wire.name)
+			asked = Request(pair.d, wire.name)
 			if how > 3:
-				address = request.answer()
-			if how == 5:
-				request.come(address).close()
-			request.private.close()
+				asked.answer()
+			for sock in (asked.private, asked.sock)[::1 if how == 4 else -1]:
+				sock.close()
 	server.join()
+	other.close()
 	wire.listener.settimeout(15)
 	expect(settled(pair, before), before, "descriptors")
 	expect(works(wire), True)
@@ -328,13 +298,10 @@ def nonsense(pair, wire):
 	"""malformed requests, and descriptors that come with them, leave nothing and end nothing"""
 	before = [descriptors(side) for side in pair.sides]
 	place = pair.d.outside(pair.d.runtime + "/udsproxyd.sock")
-	good = struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 1, 5) + b"/none"
-	packets = [b"", b"\0", good[:-1], good + b"x", b"\xff" * 1024, b"x" * 60000,
-		   struct.pack(">IHHHI", MAGIC, VERSION, 99, 1, 0), struct.pack(">IHHHI", MAGIC, 9, CONNECT, 1, 0),
-		   struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 1, 1 << 31),
-		   struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 2, 5) + b"/none",
-		   struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 1, 0),
-		   struct.pack(">IHHHI", MAGIC, VERSION, 16, 0, 0)]
+	good = request("/none")
+	packets = [b"", b"\0", good, good[:-1], good + b"x", b"\xff" * 1024, b"x" * 60000, request("", 99), request("", 16),
+		   request(""), struct.pack(">IHHHI", MAGIC, 9, CONNECT, 0, 0),
+		   struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, 0, 1 << 31)]
 	for packet in packets * 3:
 		with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
 			sock.settimeout(5)
@@ -358,10 +325,9 @@ def main():
 			note = f" ({threads} thread{'s' * (threads > 1)})"
 			wire = Wire(pair.d, pair.h)
 			cases.run(twin_credentials, pair, note=note)
-			for case in leaves, stranger, twice, vanish, nonsense:
+			for case in leaves, stranger, vanish, nonsense:
 				cases.run(case, pair, wire, note=note)
 			if threads == 1:
-				cases.run(late, pair, wire, note=note)
 				for case in mapped, rules, links_not_followed, log_lines:
 					cases.run(case, pair, note=note)
 	tap.done()

@@ -69,21 +69,21 @@ def terminated(pair, wire):
 		kept = receive_fds(server, 3)
 		asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 		asking.connect(side.outside(side.runtime + "/udsproxyd.sock"))
-		offered = Request(pair.d, wire.name)
-		offered.answer()
+		being_connected = Request(pair.d, wire.name)
 		expect(side.stop_daemon(), 0, f"exit status on {side.name}")
 		all_ended([end for both in ends for end in both] + [client, server, mine], 2, "socket")
 		for fd in kept:
 			os.close(fd)
 		os.close(w)
 		asking.close()
-		offered.private.close()
+		being_connected.private.close()
+		being_connected.sock.close()
 		runtime = side.outside(side.runtime)
 		left = [name for _, dirs, files in os.walk(runtime) for name in files
 			if name != "lock"] + os.listdir(runtime + "/twins")
 		expect(left, [], f"left on {side.name}")
 		wire.listener.settimeout(0.1)
-		try:  # what was offered and never fetched
+		try:  # what was being connected
 			while True:
 				wire.listener.accept()[0].close()
 		except TimeoutError:

@@ -21,7 +21,7 @@ import time
 
 from proxypair import wait_for
 
-MAGIC, VERSION, CONNECT, CROSSES = 0x55445351, 1, 1, 2
+MAGIC, VERSION, CONNECT, CROSSES = 0x55445351, 2, 1, 2
 LIMIT = 15  # seconds that any single wait may take
 
 
@@ -29,44 +29,38 @@ class Refused(OSError):
 	"""udsproxyd said no: errno, and its reason as strerror."""
 
 
+def request(name, op=CONNECT, flags=0):
+	"""A request's bytes."""
+	name = os.fsencode(name)
+	return struct.pack(">IHHHI", MAGIC, VERSION, op, flags, len(name)) + name
+
+
 class Request:
-	"""A private connection with a request on it."""
+	"""A private connection with a request on it, and the socket that is to be connected."""
 
 	def __init__(self, side, name, socktype=socket.SOCK_STREAM, place=None):
-		self.place = place or side.outside("")
-		self.side, self.socktype = side, socktype
+		self.sock = socket.socket(socket.AF_UNIX, socktype)
+		self.sock.settimeout(LIMIT)
 		self.private = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 		self.private.settimeout(LIMIT)
-		self.private.connect(self.place + side.runtime + "/udsproxyd.sock")
-		name = os.fsencode(name)
-		self.private.send(struct.pack(">IHHHI", MAGIC, VERSION, CONNECT, socktype, len(name)) + name)
+		self.private.connect((place or side.outside("")) + side.runtime + "/udsproxyd.sock")
+		socket.send_fds(self.private, [request(name)], [self.sock.fileno()])
 
 	def answer(self):
-		"""The one-time address; raises Refused."""
-		packet = self.private.recv(4096)
+		"""The socket, connected; raises Refused."""
+		with self.private:
+			packet = self.private.recv(4096)
 		if not packet:
 			raise Refused(errno.ENOTCONN, "udsproxyd ended")
-		_, _, error, n = struct.unpack(">IHHI", packet[:12])
+		error = struct.unpack(">IHH", packet[:8])[2]
 		if error:
-			raise Refused(error, packet[16 + n:].decode())
-		return packet[12:12 + n].decode()
-
-	def come(self, address):
-		"""Connect to it."""
-		sock = socket.socket(socket.AF_UNIX, self.socktype)
-		sock.settimeout(LIMIT)
-		sock.connect(self.place + address)
-		self.private.close()
-		return sock
+			raise Refused(error, packet[12:].decode())
+		return self.sock
 
 
 def connect(side, name, socktype=socket.SOCK_STREAM, place=None):
 	"""A connection from this side to the other's socket."""
-	request = Request(side, name, socktype, place)
-	try:
-		return request.come(request.answer())
-	finally:
-		request.private.close()
+	return Request(side, name, socktype, place).answer()
 
 
 def connect_as(side, name, uid, gid=None, groups=(), socktype=socket.SOCK_STREAM):
@@ -220,9 +214,18 @@ def works(wire):
 # ---- the daemons ------------------------------------------------------------------------------
 
 
+def listening(side):
+	"""The daemon's network namespace's listening UNIX sockets, but for its own two."""
+	with open(f"/proc/{side.daemon.pid}/net/unix", encoding="utf-8", errors="replace") as f:
+		lines = [line.split() for line in f]
+	return [f"socket:[{line[6]}]" for line in lines
+		if line[3] == "00010000" and not line[-1].startswith(side.runtime)]
+
+
 def open_files(side):
-	"""What the daemon has open, and how often, but for what it may keep for the next connection: transports, and
-	for each of its threads an empty pipe. (It has both ends of another for each, libevent's.)"""
+	"""What the daemon has open, and how often, but for what it may keep for the next connection: transports,
+	for each of its threads an empty pipe (it has both ends of another for each, libevent's), and the
+	listening sockets to which clients are connected."""
 	proc = f"/proc/{side.daemon.pid}"
 	with open(proc + "/net/tcp", encoding="ascii") as f:
 		transports = {f"socket:[{line.split()[9]}]" for line in f}
@@ -231,7 +234,9 @@ def open_files(side):
 		with contextlib.suppress(FileNotFoundError):
 			found[os.readlink(f"{proc}/fd/{fd}")] += 1
 	kept = [link for link, n in found.items() if n == 2 and link.startswith("pipe:")]
-	for link in [*kept[:2 * len(os.listdir(proc + "/task"))], *transports]:
+	aliases = [link for link in listening(side) if link in found]
+	aliases = aliases[:len(os.listdir(side.outside(side.runtime + "/names")))]
+	for link in [*kept[:2 * len(os.listdir(proc + "/task"))], *transports, *aliases]:
 		del found[link]
 	return found
 

@@ -3,21 +3,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "proxyreq.h"
 
 static const struct proxyreq request = {
 	.op = PROXYREQ_CONNECT,
-	.socktype = SOCK_SEQPACKET,
+	.flags = 5,
 	.name_len = 11,
 	.name = "/run/x.sock",
 };
 
 static const struct proxyreply reply = {
 	.error = ECONNREFUSED,
-	.name_len = 5,
-	.name = "\0a\0bc",
 	.reason = "the peer is not reachable",
 };
 
@@ -71,7 +68,7 @@ END_TEST
 /* PROTOCOL.md says these bytes. */
 START_TEST(request_bytes)
 {
-	static const uint8_t bytes[] = { 'U', 'D', 'S', 'Q', 0,	  1,   0,   1,	 0,
+	static const uint8_t bytes[] = { 'U', 'D', 'S', 'Q', 0,	  2,   0,   1,	 0,
 					 5,   0,   0,	0,   11,  '/', 'r', 'u', 'n',
 					 '/', 'x', '.', 's', 'o', 'c', 'k' };
 
@@ -179,10 +176,8 @@ START_TEST(mutated)
 		n -= (size_t)(rand() % 8 == 0 ? rand() % (int)n : 0);
 		if (decode_request(&r, packet, n) == 0)
 			ck_assert_uint_le(r.name_len, sizeof(r.name));
-		if (decode_reply(&y, packet, n) == 0) {
-			ck_assert_uint_le(y.name_len, sizeof(y.name));
+		if (decode_reply(&y, packet, n) == 0)
 			ck_assert_uint_lt(strnlen(y.reason, sizeof(y.reason)), sizeof(y.reason));
-		}
 	}
 }
 END_TEST

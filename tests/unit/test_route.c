@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "proxyreq.h"
 #include "route.h"
 
 #define RUNTIME "/run/udsproxyd"
@@ -98,6 +99,11 @@ START_TEST(never_reads_beyond)
 		memcpy(at, &address, len);
 		route_connect(at, len, ENOENT, RUNTIME);
 		route_is_own(at, len, RUNTIME);
+		route_is_same(at, len, at, len);
+		address.sun_path[0] = PROXYREQ_ABSTRACT;
+		memcpy(at, &address, len);
+		route_is_same(at, len, at, len);
+		route_peer(at, len, sizeof(address));
 	}
 	ck_assert_int_eq(
 		route_connect((struct sockaddr *)(two + page), sizeof(address), EFAULT, RUNTIME),
@@ -114,6 +120,63 @@ START_TEST(own_sockets_stay_here)
 	ck_assert_int_eq(route_path(RUNTIME), ROUTE_PROXY);
 	ck_assert_int_eq(route_path("/run/udsproxy"), ROUTE_PROXY);
 	ck_assert_int_eq(route(name_is("\0" RUNTIME "/x", 17), ENOENT), ROUTE_PROXY);
+}
+END_TEST
+
+static bool is_same(const char *a, size_t a_size, const char *b, size_t b_size)
+{
+	struct sockaddr_un first;
+	socklen_t len = name_is(a, a_size);
+
+	first = address;
+	return route_is_same((struct sockaddr *)&first, len, (struct sockaddr *)&address, name_is(b, b_size));
+}
+
+START_TEST(same_names)
+{
+	ck_assert(is_same("/run/x", 6, "/run/x", 7));
+	ck_assert(is_same("/run/x\0garbage", 14, "/run/x", 6));
+	ck_assert(!is_same("/run/x", 6, "/run/xy", 7));
+	ck_assert(!is_same("/run/x", 6, "/run/y", 6));
+	ck_assert(is_same("\0x", 2, "\0x", 2));
+	ck_assert(!is_same("\0x", 2, "\0x\0", 3));
+	ck_assert(!is_same("\0x", 2, "x", 1));
+	ck_assert(!is_same("", 0, "", 0));
+}
+END_TEST
+
+/* What a program is told for the path @path of @n bytes, a NUL included, when it has room for @room. */
+static socklen_t peer_is(const char *path, size_t n, socklen_t room)
+{
+	socklen_t len = name_is(path, n);
+
+	return route_peer((struct sockaddr *)&address, room < len ? room : len, len);
+}
+
+START_TEST(abstract_peers)
+{
+	const socklen_t len = PATH_OFFSET;
+
+	ck_assert_uint_eq(peer_is("\1name", 6, sizeof(address)), len + 5);
+	ck_assert_mem_eq(address.sun_path, "\0name", 6);
+	/* Longer than there is room: the length says so, as always. */
+	ck_assert_uint_eq(peer_is("\1name", 6, len + 1), len + 5);
+	ck_assert_mem_eq(address.sun_path, "\0name", 6);
+	ck_assert_uint_eq(peer_is("\1name", 6, len), len + 6);
+	ck_assert_mem_eq(address.sun_path, "\1name", 6);
+	ck_assert_uint_eq(peer_is("/name", 6, sizeof(address)), len + 6);
+	ck_assert_mem_eq(address.sun_path, "/name", 6);
+	ck_assert_uint_eq(peer_is("\0name", 5, sizeof(address)), len + 5);
+	ck_assert_uint_eq(peer_is("", 0, sizeof(address)), len);
+	/* The longest: the kernel counts a NUL for which sun_path has no room. */
+	name_is("\1bc", 3);
+	ck_assert_uint_eq(route_peer((struct sockaddr *)&address, 128, sizeof(address) + 1), sizeof(address));
+	ck_assert_int_eq(address.sun_path[0], 0);
+	name_is("\1bc", 3);
+	address.sun_family = AF_INET;
+	ck_assert_uint_eq(route_peer((struct sockaddr *)&address, 16, 16), 16);
+	ck_assert_int_eq(address.sun_path[0], 1);
+	ck_assert_uint_eq(route_peer(NULL, 0, 0), 0);
 }
 END_TEST
 
@@ -147,6 +210,8 @@ int main(void)
 	tcase_add_test(t, lengths);
 	tcase_add_test(t, never_reads_beyond);
 	tcase_add_test(t, own_sockets_stay_here);
+	tcase_add_test(t, same_names);
+	tcase_add_test(t, abstract_peers);
 	tcase_add_test(t, peers_answer_is_passed_on);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);

@@ -5,6 +5,7 @@ Written from that text, whose tables are its numbers. It keeps to the protocol o
 test that drives it does: frames are sent as they are asked for, and counted as the text says.
 """
 
+import contextlib
 import os
 import re
 import select
@@ -71,10 +72,10 @@ def credentials(uid=None, gid=None, groups=()):
 		u16(len(groups)) + b"".join(map(u32, groups)))
 
 
-def open_payload(name, target=None, socktype=None, creds=None, ident=None):
+def open_payload(name, target=None, socktype=None, creds=None, ident=None, flags=0):
 	target = WIRE_TARGET_NAME if target is None else target
 	socktype = WIRE_STREAM if socktype is None else socktype
-	return ((ident or os.urandom(WIRE_ID_SIZE)) + u8(target) + u8(socktype) + u16(0) +
+	return ((ident or os.urandom(WIRE_ID_SIZE)) + u8(target) + u8(socktype) + u16(flags) +
 		(credentials() if creds is None else creds) + string(name))
 
 
@@ -288,6 +289,16 @@ class Transport:
 			except TimeoutError:
 				return False
 
+	def is_abandoned(self):
+		"""Of a transport with an OPEN: was that taken back?"""
+		if not select.select([self.sock], [], [], 0)[0]:
+			return False
+		try:
+			head = self.sock.recv(WIRE_HEADER, socket.MSG_PEEK)
+		except ConnectionResetError:
+			return True
+		return len(head) < WIRE_HEADER or head[4] == WIRE_ABORT
+
 	def close(self):
 		self.sock.close()
 
@@ -382,9 +393,13 @@ class Peer:
 
 	def expect_open(self):
 		"""The next OPEN by the daemon: the transport and a dictionary."""
-		t, payload = self.expect_first(WIRE_OPEN)
+		while True:
+			t, payload = self.expect_first(WIRE_OPEN)
+			if not t.is_abandoned():
+				break
+			t.close()	# by a client of an earlier case
 		opened = self.parse_open(payload)
-		t.begin(opened["id"], opened["socktype"] == WIRE_SEQPACKET)
+		t.begin(opened["id"], opened["socktype"] != WIRE_STREAM)
 		return t, opened
 
 	def expect_resume(self, old, answer=True):
@@ -419,12 +434,12 @@ class Peer:
 
 	@staticmethod
 	def parse_open(p):
-		ident, target, socktype, _, uid, gid, n = struct.unpack_from(">16sBBHIIH", p)
+		ident, target, socktype, flags, uid, gid, n = struct.unpack_from(">16sBBHIIH", p)
 		at = 30 + 4 * n
 		groups = struct.unpack_from(f">{n}I", p, 30)
 		length = struct.unpack_from(">I", p, at)[0]
 		assert len(p) == at + 4 + length, p
-		return {"id": ident, "target": target, "socktype": socktype, "uid": uid, "gid": gid,
+		return {"id": ident, "target": target, "socktype": socktype, "flags": flags, "uid": uid, "gid": gid,
 			"groups": groups, "name": p[at + 4:]}
 
 	def close(self):
@@ -435,7 +450,11 @@ class Peer:
 			self.transports.clear()
 
 	def end(self):
-		self.listener.close()
+		"""May be called again."""
 		self.close()
-		for t in self.controls:
-			t.close()
+		# A mere close(2) would leave them open to the threads that wait in accept(2) and recv(2).
+		for sock in self.listener, *(t.sock for t in self.controls):
+			if sock.fileno() >= 0:
+				with contextlib.suppress(OSError):
+					sock.shutdown(socket.SHUT_RDWR)
+			sock.close()

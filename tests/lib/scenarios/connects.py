@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """connect(2): what it says, how fast, and what it leaves the descriptor in."""
 
+import ctypes
 import fcntl
 import os
 import select
 import socket
 import statistics
+import struct
 import threading
 import time
 
 from proxypair import wait_for
 
 from .scenario import (PATIENCE, Scenario, at_once, check_echo, expect, failing_connect, pattern, receive)
+
+LIBC = ctypes.CDLL(None)
 
 
 class Refusal(Scenario):
@@ -205,13 +209,68 @@ class DescriptorStaysWhatItWas(Scenario):
 		expect(sock.recv(10), b"hello")
 
 
-class GetpeernameIsAsAskedFor(Scenario):
-	"""The name that the client gave to connect(2)."""
+class ConnectedDescriptorIsEisconnElsewhere(Scenario):
+	"""Also for another server; but where nobody listens it is ENOENT."""
 
-	unfinished = "getpeername(2) shows a one-time address"
+	endless = True
+	silent = False	# the other server is connected to, to no purpose
+
+	def server(self, listener):
+		other = self.listen(self.directory + "/other")
+		threading.Thread(target=super().server, args=[listener], daemon=True).start()
+		super().server(other)
 
 	def client(self):
-		expect(self.connect().getpeername(), self.address)
+		sock = self.connect()
+		check_echo(sock)
+		expect(failing_connect(sock, self.directory + "/other"), "EISCONN")
+		expect(failing_connect(sock, self.directory + "/none"), "ENOENT")
+		check_echo(sock)
+
+
+class GetpeernameIsAsAskedFor(Scenario):
+	"""The name that the client gave to connect(2); and the server sees the same socket as ever."""
+
+	def client(self):
+		for _ in range(3):
+			sock = self.connect()
+			expect((sock.getpeername(), sock.getsockname()), (self.address, ""))
+			expect([sock.getsockopt(socket.SOL_SOCKET, option) for option in
+				(socket.SO_DOMAIN, socket.SO_TYPE, socket.SO_ACCEPTCONN, socket.SO_ERROR)],
+			       [socket.AF_UNIX, self.socktype, 0, 0], "options")
+
+
+class GetpeernameOfPackets(GetpeernameIsAsAskedFor):
+	"""The same of SOCK_SEQPACKET."""
+
+	socktype = socket.SOCK_SEQPACKET
+
+
+class GetpeernameOf107Bytes(GetpeernameIsAsAskedFor):
+	"""The same of the longest path."""
+
+	@staticmethod
+	def address_in(directory):
+		return (directory + "/").ljust(107, "s")
+
+
+class GetpeernameOfAbstractName(Scenario):
+	"""The same of an abstract name, of which a program may ask the length; such a descriptor is EISCONN, too."""
+
+	@staticmethod
+	def address_in(directory):
+		return "\0" + directory
+
+	def client(self):
+		sock = self.connect()
+		name, size = ctypes.create_string_buffer(200), ctypes.c_uint32(200)
+		expect(LIBC.getpeername(sock.fileno(), name, ctypes.byref(size)), 0)
+		expect(name.raw[:size.value], struct.pack("H", socket.AF_UNIX) + self.address.encode())
+		size.value = 0
+		expect(LIBC.getpeername(sock.fileno(), None, ctypes.byref(size)), 0)
+		expect(size.value in (2 + len(self.address), 3 + len(self.address)), True, size.value)
+		expect(failing_connect(sock, self.address), "EISCONN")
+		check_echo(sock)
 
 
 class PathOf107Bytes(Scenario):
