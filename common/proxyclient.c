@@ -4,7 +4,7 @@
  *
  * How it works: a private SOCK_SEQPACKET connection carries one request and its answer.
  * The caller's socket goes along with CONNECT, and udsproxyd connects it when the far connect
- * has succeeded, just before it answers.
+ * has succeeded, just before it answers. Behind SEND goes the datagram, as it is.
  *
  * It runs in strangers' signal handlers and in vforked children, so it calls nothing that
  * allocates, locks or formats. The kernel bounds the waits (SO_SNDTIMEO, SO_RCVTIMEO):
@@ -13,6 +13,7 @@
 #include "proxyclient.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -122,23 +123,54 @@ static int dial(int64_t deadline, const struct reason *reason)
 	}
 }
 
-/* A user may have so many descriptors under way (unix(7), ETOOMANYREFS): they arrive soon. */
-static ssize_t send_soon(int sock, int64_t deadline, const void *packet, size_t len,
-			 const struct fdset *set)
+/* What is asked: with these descriptors, and for SEND the datagram. */
+struct question {
+	struct proxyreq req;
+	struct fdset set;
+	const struct msghdr *datagram;
+	ssize_t sent; /* of it */
+};
+
+/* A user may have so many descriptors under way and no more (unix(7)): they arrive soon. */
+static bool is_worth_waiting(ssize_t error, int64_t deadline)
 {
+	return error == -ETOOMANYREFS && now_us() < deadline && poll(NULL, 0, 1) <= 0;
+}
+
+static ssize_t send_request(int sock, int64_t deadline, const struct question *q)
+{
+	uint8_t packet[PROXYREQ_MAX];
+	size_t size = proxyreq_encode(&q->req, packet, sizeof(packet));
 	ssize_t n;
 
-	while ((n = fd_sendmsg(sock, packet, len, 0, set, NULL)) == -ETOOMANYREFS && now_us() < deadline)
-		poll(NULL, 0, 1);
+	do
+		n = fd_sendmsg(sock, packet, size, 0, &q->set, NULL);
+	while (is_worth_waiting(n, deadline));
 	return n;
 }
 
-/* One packet there and one back, both in @packet. Return: bytes of the answer, or -errno. */
-static ssize_t exchange(int sock, int64_t deadline, void *packet, size_t len,
-			const struct fdset *set)
+/* As the program has it, but for the address. */
+static ssize_t send_datagram(int sock, int64_t deadline, const struct msghdr *datagram)
 {
-	ssize_t n = send_soon(sock, deadline, packet, len, set);
+	struct msghdr msg = *datagram;
+	ssize_t n;
 
+	msg.msg_name = NULL;
+	msg.msg_namelen = 0;
+	do {
+		n = syscall(SYS_sendmsg, sock, &msg, MSG_NOSIGNAL);
+		n = n < 0 ? -errno : n;
+	} while ((n == -EINTR && now_us() < deadline) || is_worth_waiting(n, deadline));
+	return n;
+}
+
+/* Return: bytes of the answer, which is in @packet, or -errno. */
+static ssize_t exchange(int sock, int64_t deadline, struct question *q, void *packet)
+{
+	ssize_t n = send_request(sock, deadline, q);
+
+	if (n > 0 && q->datagram)
+		n = q->sent = send_datagram(sock, deadline, q->datagram);
 	if (n < 0)
 		return n;
 	do {
@@ -149,11 +181,8 @@ static ssize_t exchange(int sock, int64_t deadline, void *packet, size_t len,
 	return n < 0 ? -errno : n;
 }
 
-/*
- * Asks, with the descriptors of @set.
- * Return: 0 when the answer is yes, or a negative errno.
- */
-static int ask(const struct proxyreq *req, const struct fdset *set, const struct reason *reason)
+/* Return: 0 when the answer is yes, or a negative errno. */
+static int ask(struct question *q, const struct reason *reason)
 {
 	int64_t deadline = now_us() + (int64_t)PROXYCLIENT_TIMEOUT_MS * 1000;
 	uint8_t packet[PROXYREQ_MAX];
@@ -165,15 +194,17 @@ static int ask(const struct proxyreq *req, const struct fdset *set, const struct
 	sock = dial(deadline, reason);
 	if (sock < 0)
 		return sock;
-	n = exchange(sock, deadline, packet, proxyreq_encode(req, packet, sizeof(packet)), set);
+	n = exchange(sock, deadline, q, packet);
 	if (n == -EAGAIN || n == -ETIMEDOUT) {
 		explain(reason, "udsproxyd does not answer", "");
 		return -ETIMEDOUT;
 	}
-	if (n <= 0) {
+	if (n == 0 || n == -EPIPE || n == -ECONNRESET) {
 		explain(reason, "udsproxyd ended while it was asked", "");
 		return -ENOTCONN;
 	}
+	if (n < 0)
+		return (int)n;
 	if (proxyreply_decode(&reply, packet, (size_t)n)) {
 		explain(reason, "udsproxyd is of another version", "");
 		return -EPROTO;
@@ -194,14 +225,32 @@ static int put_target(struct proxyreq *req, const struct sockaddr_un *to, sockle
 	return 0;
 }
 
+/* What stands for the path that @fd is bound to, if it is a socket of datagrams and has one; else -1. */
+static int open_own_path(int fd)
+{
+	struct sockaddr_un name;
+	char path[sizeof(name.sun_path) + 1] = "";
+	socklen_t len = sizeof(name), size = sizeof(int);
+	int type;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) || type != SOCK_DGRAM ||
+	    getsockname(fd, (struct sockaddr *)&name, &len) || len <= PATH_OFFSET || !name.sun_path[0])
+		return -1;
+	memcpy(path, name.sun_path, MIN(len - PATH_OFFSET, sizeof(name.sun_path)));
+	return (int)syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+}
+
 static int connect_by_proxy(int fd, const struct sockaddr_un *to, socklen_t len,
 			    const struct reason *reason)
 {
-	const struct fdset set = { .n = 1, .fd = { fd } };
-	struct proxyreq req = { .op = PROXYREQ_CONNECT };
-	int err = put_target(&req, to, len);
+	_cleanup_close_ int path = open_own_path(fd);
+	struct question q = {
+		.req = { .op = PROXYREQ_CONNECT },
+		.set = { .n = path < 0 ? 1 : 2, .fd = { fd, path } },
+	};
+	int err = put_target(&q.req, to, len);
 
-	return err ? err : ask(&req, &set, reason);
+	return err ? err : ask(&q, reason);
 }
 
 int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, char *reason,
@@ -214,12 +263,34 @@ int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, cha
 	return err;
 }
 
+ssize_t proxyclient_send(const struct msghdr *msg, bool wait, char *reason, size_t size)
+{
+	struct question q = {
+		.req = { .op = PROXYREQ_SEND, .flags = wait ? 0 : PROXYREQ_NOWAIT },
+		.datagram = msg,
+	};
+	struct sockaddr_un aligned;
+	int saved = errno;
+	int err = -EINVAL;
+
+	if (msg->msg_namelen <= sizeof(aligned)) {
+		memcpy(&aligned, msg->msg_name, msg->msg_namelen);
+		err = put_target(&q.req, &aligned, msg->msg_namelen);
+	}
+	if (!err)
+		err = ask(&q, &(struct reason){ reason, size });
+	errno = saved;
+	return err ? err : q.sent;
+}
+
 int proxyclient_crosses(int fd, char *reason, size_t size)
 {
-	const struct fdset set = { .n = 1, .fd = { fd } };
-	const struct proxyreq req = { .op = PROXYREQ_CROSSES };
+	struct question q = {
+		.req = { .op = PROXYREQ_CROSSES },
+		.set = { .n = 1, .fd = { fd } },
+	};
 	int saved = errno;
-	int err = ask(&req, &set, &(struct reason){ reason, size });
+	int err = ask(&q, &(struct reason){ reason, size });
 
 	errno = saved;
 	return err;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * proxyclient.h - ask the local udsproxyd to connect a socket to the peer's side
+ * proxyclient.h - ask the local udsproxyd to connect a socket to the peer's side, or to send there
  *
  * Used by libudsproxy.so inside strangers' programs and by rexec: libc only,
  * async-signal-safe, no allocation, no state, errno untouched, and every wait is
@@ -11,6 +11,7 @@
 #ifndef PROXYCLIENT_H
 #define PROXYCLIENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -37,6 +38,18 @@ const char *proxyclient_runtime_dir(void);
  */
 int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, char *reason,
 			size_t size);
+
+/**
+ * proxyclient_send() - send one datagram to the socket on the peer that msg_name names
+ * @msg		as for sendmsg(2), with an AF_UNIX name; descriptors go along
+ * @wait	for the server to make room for it, for some seconds; else not at all
+ * @reason	as above
+ *
+ * Return: the bytes of it, when it is in the server's queue; or a negative errno: as above, and
+ * -EAGAIN when there was no room, -EMSGSIZE when it is too large, -EOPNOTSUPP when one of its
+ * descriptors does not cross.
+ */
+ssize_t proxyclient_send(const struct msghdr *msg, bool wait, char *reason, size_t size);
 
 /**
  * proxyclient_crosses() - would a descriptor passed to the peer be remade there?

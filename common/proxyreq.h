@@ -2,7 +2,7 @@
 /*
  * proxyreq.h - what local programs say to their udsproxyd (PROTOCOL.md, "Local requests")
  *
- * One SOCK_SEQPACKET connection a request, one packet each way. Asked on
+ * One SOCK_SEQPACKET connection a request, one packet each way (but for SEND). Asked on
  * RUNTIME_DIR/udsproxyd.sock by anybody (the client is who SO_PEERCRED says it is)
  * and on RUNTIME_DIR/control.sock by root. Pure: bytes in, struct out.
  */
@@ -24,18 +24,27 @@
 
 enum proxyreq_op {
 	/* Connect the AF_UNIX socket that comes with this packet to the peer's socket `name`.
+	 * (Behind one of datagrams that is bound to a path comes an O_PATH descriptor of that.)
 	 * Answer: error 0, and it is; or what connect(2) shall say, and it is as it was. */
 	PROXYREQ_CONNECT = 1,
 	/* Would the descriptor that comes with this request cross to the peer? Answer: error 0,
 	 * or why not. */
 	PROXYREQ_CROSSES = 2,
+	/* Send the datagram that the next packet is, with the descriptors that come with it, to the
+	 * peer's socket `name`. Answer: error 0, and it is in the server's queue; or what
+	 * sendto(2) shall say; EAGAIN: there was no room in that for some seconds, or at all. */
+	PROXYREQ_SEND = 3,
 	/* control.sock only: read the lists again; error 0 when the new ones are in force. */
 	PROXYREQ_RELOAD = 16,
 };
 
+enum proxyreq_flags {
+	PROXYREQ_NOWAIT = 1, /* of SEND: not even for a moment */
+};
+
 struct proxyreq {
 	uint16_t op;
-	uint16_t flags; /* none yet */
+	uint16_t flags;
 	size_t name_len;
 	char name[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* abstract when it begins with NUL */
 };

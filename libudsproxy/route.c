@@ -62,15 +62,16 @@ bool route_is_own(const struct sockaddr *name, socklen_t len, const char *runtim
 	return path && n > dir && memcmp(path, runtime, dir) == 0 && path[dir] == '/';
 }
 
-enum route route_connect(const struct sockaddr *to, socklen_t len, int error, const char *runtime)
+bool route_is_nobody(int error)
 {
-	const char *name;
-	size_t n;
+	return error == ENOENT || error == ECONNREFUSED;
+}
 
-	/* First of all: with any other errno @to need not even be readable. */
-	if (error != ENOENT && error != ECONNREFUSED)
-		return ROUTE_LIBC;
-	name = unix_name(to, len, &n);
+enum route route_to(const struct sockaddr *to, socklen_t len, const char *runtime)
+{
+	size_t n;
+	const char *name = unix_name(to, len, &n);
+
 	/* The lists hold absolute paths, and abstract names that are not empty. */
 	if (!name || n < 2 || (name[0] != '/' && name[0] != '\0'))
 		return ROUTE_LIBC;
@@ -87,6 +88,7 @@ int route_errno(int local, int answer)
 	case EPROTONOSUPPORT: /* it does not carry this type of socket */
 	case EMFILE:	      /* no descriptor or memory to ask it with */
 	case ENFILE:
+	case ETOOMANYREFS:
 	case ENOBUFS:
 	case ENOMEM:
 		return local;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * route.h - which failed connects are taken to udsproxyd, and what its answer means
+ * route.h - which failed connects and sends are taken to udsproxyd, and what its answer means
  *
  * Pure: looks at what it is given, does nothing, keeps nothing.
  */
@@ -15,12 +15,16 @@ enum route {
 	ROUTE_PROXY, /* ask udsproxyd whether the peer has such a socket */
 };
 
+/** route_is_nobody() - did a local connect or send fail because nobody is there? With any other errno
+ * the program's address need not even be readable. */
+bool route_is_nobody(int error);
+
 /**
- * route_connect() - what to do after the local connect to @to failed with errno @error
- * @to, @len	what the program passed to connect(2); never read beyond @len
+ * route_to() - what to do after that
+ * @to, @len	what the program passed to connect(2) or sendto(2); never read beyond @len
  * @runtime	udsproxyd's directory: its own sockets are never looked for on the peer
  */
-enum route route_connect(const struct sockaddr *to, socklen_t len, int error, const char *runtime);
+enum route route_to(const struct sockaddr *to, socklen_t len, const char *runtime);
 
 /**
  * route_is_own() - does @name, of @len bytes, name a socket below @runtime?
@@ -43,8 +47,8 @@ socklen_t route_peer(struct sockaddr *name, socklen_t size, socklen_t len);
 
 /**
  * route_errno() - the errno that the program sees after udsproxyd failed
- * @local	the local connect's
- * @answer	proxyclient_connect()'s, as a positive number
+ * @local	the local call's
+ * @answer	proxyclient_connect()'s or proxyclient_send()'s, as a positive number
  *
  * The peer's own answer is passed on. When there is none (the path is on no list, no udsproxyd)
  * the program sees what it would see without the proxy: @local.

@@ -9,7 +9,7 @@ set -u
 
 cd "$(dirname "$0")/.." || exit 1
 file=${1:-${LIB:-build/plain/lib}/libudsproxy.so}
-hooks="connect getpeername"
+hooks="connect getpeername sendmmsg sendmsg sendto"
 
 . tests/lib/tap.sh
 

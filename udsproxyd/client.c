@@ -10,6 +10,7 @@
 #include "aside.h"
 #include "canon.h"
 #include "daemon.h"
+#include "dgram.h"
 #include "fdmap.h"
 #include "fdpass.h"
 #include "peercred.h"
@@ -18,7 +19,13 @@
 #include "session.h"
 #include "util.h"
 
-#define REQUEST_SECONDS 10 /* to ask */
+#define REQUEST_SECONDS 10 /* to ask, and to send what belongs to it */
+
+enum client_state {
+	CLIENT_ASKS,
+	CLIENT_SENDS, /* its next packet is the datagram that it wants to be sent */
+	CLIENT_WAITS, /* for the peer */
+};
 
 struct client {
 	LIST_ENTRY(client) entry;
@@ -27,11 +34,19 @@ struct client {
 	int fd; /* the private connection */
 	struct event event;
 	bool control;
-	struct session *session; /* since it has asked, for as long as nothing is settled */
-	int socket;		 /* its own, to be connected; or -1 */
-	int socktype;
+	enum client_state state;
+	struct session *session; /* WAITS */
+	uint16_t flags;		 /* enum wire_dgram_flags */
 	size_t name_len;
 	char name[WIRE_NAME_MAX];
+
+	int socket; /* its own, to be connected; or -1 */
+	int path;   /* O_PATH of its name, if it is of datagrams and has one; or -1 */
+	int socktype;
+
+	uint8_t *datagram; /* to be sent, and its descriptors */
+	size_t size;
+	struct fdset *set;
 };
 
 static void on_client(evutil_socket_t fd, short what, void *arg);
@@ -41,12 +56,24 @@ static void client_free(struct grave *g)
 	free((struct client *)((char *)g - offsetof(struct client, grave)));
 }
 
+static void drop_datagram(struct client *c)
+{
+	if (c->set)
+		aside_close_set(c->set);
+	free(c->set);
+	free(c->datagram);
+	c->set = NULL;
+	c->datagram = NULL;
+}
+
 static void client_end(struct client *c)
 {
 	LIST_REMOVE(c, entry);
 	event_del(&c->event);
 	close(c->fd);
 	close_keep_errno(c->socket);
+	aside_close(c->path);
+	drop_datagram(c);
 	worker_bury(c->worker, &c->grave);
 }
 
@@ -62,7 +89,7 @@ static struct client *client_new(struct worker *w, int fd, bool control)
 	c->worker = w;
 	c->grave.free = client_free;
 	c->fd = fd;
-	c->socket = -1;
+	c->socket = c->path = -1;
 	c->control = control;
 	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, on_client, c);
 	event_add(&c->event, &limit);
@@ -109,14 +136,26 @@ static void answer(struct client *c, int error, const char *reason)
 	client_end(c);
 }
 
+/* EPERM is our own word, for what is on no list. */
 void client_refuse(struct client *c, int error, const char *reason)
 {
-	answer(c, error, reason);
+	answer(c, error == EPERM ? EACCES : error, reason);
 }
 
-/* ---- connecting -------------------------------------------------------------------------- */
+void client_done(struct client *c)
+{
+	answer(c, 0, "");
+}
 
-/* One that waits no longer must not find its socket connected. */
+static void leave(struct client *c)
+{
+	struct session *s = c->session;
+
+	client_end(c);
+	if (s)
+		session_client_gone(s);
+}
+
 static bool has_left(const struct client *c)
 {
 	struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
@@ -124,12 +163,69 @@ static bool has_left(const struct client *c)
 	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
 }
 
+/* ---- the far side ------------------------------------------------------------------------ */
+
+/* To the peer's socket that it has asked for. */
+static void open_session(struct client *c, int socktype, uint16_t flags)
+{
+	struct daemon *d = c->worker->daemon;
+	char reason[PROXYREQ_REASON_MAX];
+	struct frame_open o = {
+		.target = WIRE_TARGET_NAME,
+		.socktype = canon_socktype(socktype),
+		.flags = flags,
+		.name = c->name,
+		.name_len = c->name_len,
+	};
+
+	if (peercred_get(c->fd, &o.credentials)) {
+		answer(c, EACCES, "it cannot be told who asks");
+		return;
+	}
+	if (!daemon_may_connect(d, c->name, c->name_len, &o.credentials)) {
+		answer(c, EPERM, "no udsconnect rule allows it");
+		return;
+	}
+	worker_random_id(&o.id);
+	c->state = CLIENT_WAITS;
+	c->session = session_open(c->worker, &o, session_local_of(o.socktype), c, NULL, -1);
+	if (!c->session) {
+		snprintf(reason, sizeof(reason), "the peer's udsproxyd (%s) is not reachable: %s",
+			 d->config.peer.text, strerror(errno));
+		answer(c, ECONNREFUSED, reason);
+	}
+}
+
+/* One that waits no longer must not find its socket connected. Return: our end, or a negative errno. */
+static int connect_socket(struct client *c)
+{
+	_cleanup_close_ int fd = -1;
+	struct ucred who;
+	socklen_t len = sizeof(who);
+	int err;
+
+	if (has_left(c))
+		return -ECANCELED;
+	fd = alias_connect(c->worker, c->socket, c->socktype, c->name, c->name_len);
+	if (fd < 0 || c->socktype != SOCK_DGRAM)
+		return take_fd(&fd);
+	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &who, &len))
+		return -errno;
+	err = dgram_client(c->session, fd, c->socket, c->path, &who);
+	return err ? err : take_fd(&fd);
+}
+
 void client_offer(struct client *c)
 {
 	struct session *s = c->session;
-	int fd = has_left(c) ? -ECANCELED
-			     : alias_connect(c->worker, c->socket, c->socktype, c->name, c->name_len);
+	int fd;
 
+	if (c->set) {
+		session_send_once(s, c->datagram, c->size, c->set);
+		drop_datagram(c);
+		return;
+	}
+	fd = connect_socket(c);
 	if (fd < 0) {
 		answer(c, -fd, "the program's socket cannot be connected");
 		session_client_gone(s);
@@ -139,58 +235,31 @@ void client_offer(struct client *c)
 	session_client_connected(s, fd);
 }
 
-/* Is it of a kind that is carried? Only then it is the client's @socket. */
+/* ---- requests ---------------------------------------------------------------------------- */
+
+/* The client's socket, of a kind that is carried. */
 static int take_socket(struct client *c, struct fdset *set)
 {
 	socklen_t len = sizeof(int);
 	int domain;
 
-	if (set->n != 1 || getsockopt(set->fd[0], SOL_SOCKET, SO_DOMAIN, &domain, &len) ||
-	    domain != AF_UNIX || getsockopt(set->fd[0], SOL_SOCKET, SO_TYPE, &c->socktype, &len))
+	if (!set->n || getsockopt(set->fd[0], SOL_SOCKET, SO_DOMAIN, &domain, &len) ||
+	    domain != AF_UNIX || getsockopt(set->fd[0], SOL_SOCKET, SO_TYPE, &c->socktype, &len) ||
+	    set->n > 1 + (c->socktype == SOCK_DGRAM))
 		return -EPROTO;
 	c->socket = fdset_take(set, 0);
+	if (set->n > 1)
+		c->path = fdset_take(set, 1);
 	return 0;
 }
 
-static void connect_peer(struct client *c, const struct proxyreq *q, struct fdset *set)
+static void connect_peer(struct client *c, struct fdset *set)
 {
-	struct daemon *d = c->worker->daemon;
-	char reason[PROXYREQ_REASON_MAX];
-	struct frame_open o = {
-		.target = WIRE_TARGET_NAME,
-		.name = q->name,
-		.name_len = q->name_len,
-	};
-
-	if (take_socket(c, set)) {
-		answer(c, EPROTO, "one UNIX socket has to come with the request");
-		return;
-	}
-	o.socktype = canon_socktype(c->socktype);
-	if (o.socktype != WIRE_STREAM && o.socktype != WIRE_SEQPACKET) {
-		answer(c, EPROTONOSUPPORT, "only stream and seqpacket sockets are carried");
-		return;
-	}
-	if (peercred_get(c->fd, &o.credentials)) {
-		answer(c, EACCES, "it cannot be told who asks");
-		return;
-	}
-	if (!daemon_may_connect(d, q->name, q->name_len, &o.credentials)) {
-		answer(c, EPERM, "no udsconnect rule allows it");
-		return;
-	}
-	c->name_len = q->name_len;
-	memcpy(c->name, q->name, q->name_len);
-	worker_random_id(&o.id);
-	c->session = session_open(c->worker, &o, session_local_of(o.socktype), c, NULL, -1);
-	if (!c->session) {
-		snprintf(reason, sizeof(reason), "the peer's udsproxyd (%s) is not reachable: %s",
-			 d->config.peer.text, strerror(errno));
-		answer(c, ECONNREFUSED, reason);
-	}
+	if (take_socket(c, set))
+		answer(c, EPROTO, "a UNIX socket has to come with the request");
+	else
+		open_session(c, c->socktype, c->socktype == SOCK_DGRAM ? dgram_flags(c->socket) : 0);
 }
-
-/* ---- requests ---------------------------------------------------------------------------- */
 
 static void crosses(struct client *c, struct fdset *set)
 {
@@ -212,45 +281,114 @@ static void reload(struct client *c)
 
 static void handle(struct client *c, const struct proxyreq *q, struct fdset *set)
 {
-	if (q->op == PROXYREQ_CONNECT && !c->control && q->name_len)
-		connect_peer(c, q, set);
-	else if (q->op == PROXYREQ_CROSSES && !c->control)
+	c->name_len = q->name_len;
+	memcpy(c->name, q->name, q->name_len);
+	if (q->op == PROXYREQ_CONNECT && !c->control && q->name_len) {
+		connect_peer(c, set);
+	} else if (q->op == PROXYREQ_SEND && !c->control && q->name_len) {
+		c->flags = WIRE_OPEN_ONE | (q->flags & PROXYREQ_NOWAIT ? WIRE_OPEN_NOWAIT : 0);
+		c->state = CLIENT_SENDS;
+	} else if (q->op == PROXYREQ_CROSSES && !c->control) {
 		crosses(c, set);
-	else if (q->op == PROXYREQ_RELOAD && c->control)
+	} else if (q->op == PROXYREQ_RELOAD && c->control) {
 		reload(c);
-	else
+	} else {
 		answer(c, EOPNOTSUPP, "there is no such request");
+	}
 }
 
-/* Its one packet, its end, or its limit. */
-static void on_client(evutil_socket_t fd, short what, void *arg)
+static void take_request(struct client *c)
 {
-	struct client *c = arg;
-	struct session *s = c->session;
 	uint8_t packet[PROXYREQ_MAX];
 	struct proxyreq q;
 	struct fdset set;
-	ssize_t n;
+	ssize_t n = fd_recvmsg(c->fd, packet, sizeof(packet), MSG_DONTWAIT, &set);
 	int err;
 
-	if (what & EV_TIMEOUT) {
-		if (!s)
-			client_end(c);
-		return;
-	}
-	n = fd_recvmsg(fd, packet, sizeof(packet), MSG_DONTWAIT, &set);
 	if (n == -EAGAIN)
 		return;
-	if (n > 0 && !s) {
+	if (n <= 0) {
+		client_end(c);
+	} else {
 		err = proxyreq_decode(&q, packet, (size_t)n);
 		if (err)
 			answer(c, -err, "the request is malformed, or of another version");
 		else
 			handle(c, &q, &set);
-	} else if (n <= 0) {
-		client_end(c);
-		if (s)
-			session_client_gone(s);
 	}
 	aside_close_set(&set);
+}
+
+static int keep_datagram(struct client *c, const void *data, size_t size, const struct fdset *set)
+{
+	c->datagram = malloc(size + 1); /* an empty one, too */
+	c->set = malloc(sizeof(*set));
+	if (!c->datagram || !c->set) {
+		free(c->set);
+		c->set = NULL;
+		return -ENOMEM;
+	}
+	memcpy(c->datagram, data, size);
+	c->size = size;
+	*c->set = *set;
+	return 0;
+}
+
+static void take_datagram(struct client *c)
+{
+	uint8_t data[STREAM_READ_MAX];
+	struct fdset set;
+	ssize_t n = fd_recvmsg(c->fd, data, sizeof(data), MSG_DONTWAIT | MSG_TRUNC, &set);
+
+	if (n == -EAGAIN)
+		return;
+	if (n > (ssize_t)sizeof(data)) {
+		answer(c, EMSGSIZE, "a datagram is too large");
+	} else if (n < 0 || (!n && !set.n && has_left(c))) {
+		client_end(c);
+	} else if (keep_datagram(c, data, (size_t)n, &set)) {
+		answer(c, ENOMEM, "out of memory");
+	} else {
+		open_session(c, SOCK_DGRAM, c->flags);
+		return;
+	}
+	aside_close_set(&set);
+}
+
+/* Nothing more is expected of it, but that it may leave. */
+static void take_leave(struct client *c)
+{
+	struct fdset set;
+	uint8_t byte;
+	ssize_t n = fd_recvmsg(c->fd, &byte, 1, MSG_DONTWAIT, &set);
+
+	aside_close_set(&set);
+	if (n <= 0 && n != -EAGAIN)
+		leave(c);
+}
+
+static void on_client(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+
+	(void)fd;
+	if (what & EV_TIMEOUT) {
+		if (c->state != CLIENT_WAITS)
+			client_end(c);
+		return;
+	}
+	switch (c->state) {
+	case CLIENT_ASKS:
+		take_request(c);
+		/* What belongs to it has most likely come, too. */
+		if (c->state == CLIENT_SENDS)
+			take_datagram(c);
+		return;
+	case CLIENT_SENDS:
+		take_datagram(c);
+		return;
+	case CLIENT_WAITS:
+		take_leave(c);
+		return;
+	}
 }

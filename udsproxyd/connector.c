@@ -22,6 +22,7 @@
 #include "canon.h"
 #include "daemon.h"
 #include "rules.h"
+#include "runtime.h"
 #include "util.h"
 #include "watch.h"
 
@@ -60,24 +61,53 @@ static void become_self(void)
 		switch_back();
 }
 
-static int connect_address(int socktype, const struct sockaddr_un *sa, socklen_t len)
+void connector_remove_name(int fd)
+{
+	struct sockaddr_un sa = { 0 };
+	socklen_t len = sizeof(sa) - 1;
+
+	if (!getsockname(fd, (struct sockaddr *)&sa, &len) && sa.sun_path[0])
+		unlink(sa.sun_path);
+}
+
+void connector_drop(const struct connector_result *r)
+{
+	if (r->fd >= 0)
+		connector_remove_name(r->fd);
+	close_keep_errno(r->fd);
+	close_keep_errno(r->server);
+}
+
+/* A server answers to the name of who has sent, which must be one that it can resolve. */
+static int make_socket(struct daemon *d, int socktype, uint16_t flags)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(sa.sun_family); /* autobind (unix(7)) */
 
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (const struct sockaddr *)sa, len))
+	if (flags & WIRE_OPEN_PATH) {
+		runtime_fresh(d->config.runtime_dir, "once", &sa);
+		len = sizeof(sa);
+	}
+	if (flags & (WIRE_OPEN_PATH | WIRE_OPEN_ABSTRACT) && bind(fd, (struct sockaddr *)&sa, len))
 		return -errno;
 	return take_fd(&fd);
 }
 
+static int connect_address(int fd, const struct sockaddr_un *sa, socklen_t len)
+{
+	return connect(fd, (const struct sockaddr *)sa, len) ? -errno : 0;
+}
+
 /* To the socket that the O_PATH descriptor @path_fd stands for, whatever its name is by now. */
-static int connect_inode(int socktype, int path_fd)
+static int connect_inode(int fd, int path_fd)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d", path_fd);
-	return connect_address(socktype, &sa, sizeof(sa));
+	return connect_address(fd, &sa, sizeof(sa));
 }
 
 /* What the kernel has not at hand: to be tried again where waiting is allowed. */
@@ -87,28 +117,29 @@ static int not_at_hand(int fd, bool cached)
 	return cached && (fd == -EAGAIN || fd == -EINVAL) ? -EINPROGRESS : fd;
 }
 
-static int connect_beneath(int socktype, int root, const char *rest, bool cached)
-{
-	_cleanup_close_ int fd = aside_open_beneath(root, rest, O_PATH, cached);
-
-	return fd < 0 ? not_at_hand(fd, cached) : connect_inode(socktype, fd);
-}
-
-static int connect_abstract(int socktype, const char *name, size_t len)
+static int connect_abstract(int fd, const char *name, size_t len)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
 	memcpy(sa.sun_path, name, len);
-	return connect_address(socktype, &sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+	return connect_address(fd, &sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
 }
 
-static int connect_name(struct daemon *d, const struct frame_open *o, int socktype,
+/* @path becomes what is @rest below it, if there is any. */
+static int connect_beneath(int fd, int *path, const char *rest, bool cached)
+{
+	if (*rest)
+		replace_fd(path, aside_open_beneath(*path, rest, O_PATH, cached));
+	return *path < 0 ? not_at_hand(*path, cached) : connect_inode(fd, *path);
+}
+
+static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
 			const struct frame_credentials *c, bool cached, struct connector_result *r)
 {
-	_cleanup_close_ int root_fd = -1;
+	_cleanup_close_ int path = -1;
 	char root[RULES_NAME_SIZE + 1], rest[RULES_NAME_SIZE];
 	bool creds;
-	int fd;
+	int err;
 
 	if (!daemon_may_accept(d, o->name, o->name_len, c, root, rest, &creds)) {
 		snprintf(r->reason, sizeof(r->reason),
@@ -117,41 +148,43 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int sockty
 	}
 	r->explicit_credentials &= creds;
 	if (o->name[0] == '\0') {
-		fd = become(c);
-		if (fd)
-			return fd;
-		fd = connect_abstract(socktype, o->name, o->name_len);
+		err = become(c);
+		if (err)
+			return err;
+		err = connect_abstract(fd, o->name, o->name_len);
 		become_self();
-		return fd;
+		return err;
 	}
-	root_fd = aside_open(root, O_PATH, cached);
-	if (root_fd < 0)
-		return not_at_hand(root_fd, cached);
-	fd = become(c);
-	if (fd)
-		return fd;
-	fd = *rest ? connect_beneath(socktype, root_fd, rest, cached) : connect_inode(socktype, root_fd);
+	path = aside_open(root, O_PATH, cached);
+	if (path < 0)
+		return not_at_hand(path, cached);
+	err = become(c);
+	if (err)
+		return err;
+	err = connect_beneath(fd, &path, rest, cached);
 	become_self();
-	return fd;
+	if (!err && o->socktype == WIRE_DGRAM)
+		r->server = take_fd(&path);
+	return err;
 }
 
-static int connect_twin(struct daemon *d, const struct frame_open *o, int socktype,
+static int connect_twin(struct daemon *d, const struct frame_open *o, int fd,
 			const struct frame_credentials *c)
 {
 	_cleanup_close_ int twin = -1;
 	struct frame_id id;
-	int fd;
+	int err;
 
 	memcpy(id.bytes, o->name, sizeof(id.bytes));
 	twin = watch_twin(d, &id);
 	if (twin < 0)
 		return twin;
-	fd = become(c);
-	if (fd)
-		return fd;
-	fd = connect_inode(socktype, twin);
+	err = become(c);
+	if (err)
+		return err;
+	err = connect_inode(fd, twin);
 	become_self();
-	return fd;
+	return err;
 }
 
 void connector_connect(struct daemon *d, const struct frame_open *o, bool cached,
@@ -160,16 +193,24 @@ void connector_connect(struct daemon *d, const struct frame_open *o, bool cached
 	const struct config *config = &d->config;
 	struct frame_credentials c = o->credentials;
 	int socktype = local_socktype(o->socktype);
+	int err;
 
-	*r = (struct connector_result){ .fd = -EPROTOTYPE };
+	*r = (struct connector_result){ .fd = -EPROTOTYPE, .server = -1 };
 	c.uid = config_mapped(config->map_uid, config->n_map_uid, c.uid);
 	c.gid = config_mapped(config->map_gid, config->n_map_gid, c.gid);
 	for (size_t i = 0; i < c.n_groups; i++)
 		c.groups[i] = config_mapped(config->map_gid, config->n_map_gid, c.groups[i]);
 	r->credentials = (struct ucred){ .pid = getpid(), .uid = c.uid, .gid = c.gid };
 	r->explicit_credentials = c.uid != 0 && getuid() == 0;
-	if (socktype != SOCK_STREAM && socktype != SOCK_SEQPACKET)
+	if (!socktype)
 		return;
-	r->fd = o->target == WIRE_TARGET_LISTENER ? connect_twin(d, o, socktype, &c)
-						  : connect_name(d, o, socktype, &c, cached, r);
+	r->fd = make_socket(d, socktype, o->socktype == WIRE_DGRAM ? o->flags : 0);
+	if (r->fd < 0)
+		return;
+	err = o->target == WIRE_TARGET_LISTENER ? connect_twin(d, o, r->fd, &c)
+						: connect_name(d, o, r->fd, &c, cached, r);
+	if (err) {
+		connector_drop(r);
+		r->fd = err;
+	}
 }

@@ -12,6 +12,7 @@ struct connector_result {
 		   -EINPROGRESS: the name is not at hand */
 	bool explicit_credentials; /* every message must carry `credentials` */
 	struct ucred credentials;
+	int server; /* of datagrams: O_PATH, the caller's; -1: it has an abstract name */
 	char reason[WIRE_REASON_MAX];
 };
 
@@ -20,10 +21,15 @@ struct connector_result {
  *
  * The path is looked up and connected to with the client's uid, gid and groups (mapped), so
  * permissions and the server's SO_PEERCRED are the client's; no symbolic link is followed
- * below the rule's root.
+ * below the rule's root. For datagrams `fd` has a name, if the OPEN says that the client's socket has.
  * @cached	on a worker: never wait for a file system (aside.h)
  */
 void connector_connect(struct daemon *d, const struct frame_open *o, bool cached,
 		       struct connector_result *r);
+
+/** connector_drop() - a result that nobody wants */
+void connector_drop(const struct connector_result *r);
+/** connector_remove_name() - before a socket of datagrams with a path is closed */
+void connector_remove_name(int fd);
 
 #endif

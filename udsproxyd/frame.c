@@ -144,7 +144,7 @@ void frame_put_open(struct buf *b, const struct frame_open *o)
 	frame_put_id(b, &o->id);
 	buf_put_u8(b, o->target);
 	buf_put_u8(b, o->socktype);
-	buf_put_u16(b, 0);
+	buf_put_u16(b, o->flags);
 	put_credentials(b, &o->credentials);
 	buf_put_str(b, o->name, o->name_len);
 }
@@ -169,7 +169,7 @@ int frame_get_open(struct frame_open *o, const void *data, size_t size)
 	frame_get_id(&b, &o->id);
 	o->target = buf_get_u8(&b);
 	o->socktype = buf_get_u8(&b);
-	buf_get_u16(&b);
+	o->flags = buf_get_u16(&b);
 	get_credentials(&b, &o->credentials);
 	o->name = buf_get_str(&b, &o->name_len);
 	return buf_done(&b) && open_is_valid(o) ? 0 : -EPROTO;

@@ -46,6 +46,7 @@ struct frame_open {
 	struct frame_id id;
 	uint8_t target;	  /* enum wire_target */
 	uint8_t socktype; /* enum wire_socktype */
+	uint16_t flags;	  /* enum wire_dgram_flags */
 	struct frame_credentials credentials;
 	size_t name_len;
 	const char *name; /* WIRE_TARGET_NAME: the name; else a channel's 16 bytes */

@@ -29,6 +29,7 @@
 #include "channel.h"
 #include "client.h"
 #include "connector.h"
+#include "dgram.h"
 #include "fdmap.h"
 #include "hold.h"
 #include "kind.h"
@@ -109,6 +110,8 @@ static void arm(struct session *s, unsigned ms)
 /* The local end has no further use. */
 static void close_local(struct session *s)
 {
+	if (s->dgram)
+		dgram_end(s);
 	if (s->watched)
 		event_del(&s->event);
 	s->watched = false;
@@ -391,6 +394,9 @@ static void apply(struct session *s, unsigned actions)
 	if (actions & CONN_SEND_END)
 		send_end(s);
 	if (actions & CONN_IDLE) {
+		if (s->client)
+			client_done(s->client);
+		s->client = NULL;
 		release_transport(s);
 		session_end(s);
 	}
@@ -643,6 +649,10 @@ static bool read_local(struct session *s)
 		s->readable = false;
 		return false;
 	}
+	if (s->dgram && n > 0 && dgram_is_ours(s, data, (size_t)n)) {
+		aside_close_set(&set);
+		return true;
+	}
 	if (n == -EPROTO || n == -EMSGSIZE) {
 		session_abort(s, (int)-n, n == -EPROTO ? "descriptors were lost: too many are open"
 						       : "a message is too large");
@@ -700,6 +710,8 @@ static ssize_t write_local(struct session *s, const void *data, size_t len)
 {
 	ssize_t n;
 
+	if (s->dgram)
+		return dgram_write(s, data, len);
 	if (s->local == SESSION_PIPE) {
 		n = write(s->fd, data, len);
 		return n < 0 ? -errno : n;
@@ -904,10 +916,11 @@ static ssize_t frame_abort(struct session *s, const struct frame_header *h, cons
 		return -EPROTO;
 	memcpy(reason, o.reason, o.reason_len);
 	reason[o.reason_len] = '\0';
-	log_info("the peer ended a connection: %s", reason);
 	s->client = NULL;
 	if (client)
 		client_refuse(client, local_errno(o.error), reason);
+	else
+		log_info("the peer ended a connection: %s", reason);
 	session_end(s);
 	transport_close(t);
 	return (ssize_t)(WIRE_HEADER + h->length);
@@ -1166,7 +1179,7 @@ void sessions_tidy(struct worker *w)
 
 	LIST_FOREACH(s, &w->sessions, entry)
 	{
-		if (s->local != SESSION_DATAGRAM || s->state != SESSION_RUNNING || s->fd < 0 ||
+		if (s->local != SESSION_DATAGRAM || s->dgram || s->state != SESSION_RUNNING || s->fd < 0 ||
 		    s->gone || netlink_peer_closed(s->fd) != 1)
 			continue;
 		note_gone(s);
@@ -1258,6 +1271,20 @@ void session_client_connected(struct session *s, int fd)
 	attach(s, fd);
 	if (s->state == SESSION_RUNNING)
 		session_pump(s);
+}
+
+void session_send_once(struct session *s, uint8_t *data, size_t len, struct fdset *set)
+{
+	set_state(s, SESSION_RUNNING);
+	if (set->n)
+		forward_message(s, data, len, set);
+	else
+		forward_bytes(s, data, len);
+	/* Nothing else is sent, and no answer can come. */
+	if (s->state != SESSION_ENDED)
+		step(s, CONN_LOCAL_EOF);
+	if (s->state != SESSION_ENDED)
+		step(s, CONN_LOCAL_GONE);
 }
 
 void session_client_gone(struct session *s)
@@ -1457,6 +1484,8 @@ static void connected(struct session *s, const struct frame_open *o, struct conn
 	s->in.packets = has_packets(s);
 	free(s->open_payload);
 	s->open_payload = NULL;
+	if (r->fd >= 0 && o->socktype == WIRE_DGRAM)
+		r->fd = dgram_server(s, r->fd, r->server, o->flags);
 	if (r->fd < 0) {
 		answer(s, -r->fd, r->reason);
 		return;
@@ -1502,7 +1531,7 @@ static void connected_aside(struct worker *w, void *arg)
 		if (s->state == SESSION_RUNNING)
 			session_pump(s);
 	} else {
-		close_keep_errno(c->result.fd);
+		connector_drop(&c->result);
 	}
 	free(c);
 }

@@ -18,6 +18,7 @@
 
 struct channel;
 struct client;
+struct dgram;
 struct feeding;
 struct held;
 struct passed;
@@ -36,7 +37,7 @@ enum session_state {
 enum session_local {
 	SESSION_STREAM, /* a byte stream with descriptors and half-close */
 	SESSION_PACKET, /* one frame is one message */
-	SESSION_DATAGRAM, /* the same, but no half-close, and no event tells that the other end is closed */
+	SESSION_DATAGRAM, /* the same, but no half-close, and no event tells that the other end is closed (`dgram`) */
 	SESSION_PIPE,	/* bytes, one way */
 };
 
@@ -94,7 +95,8 @@ struct session {
 	struct held *held;     /* while it has no transport, or none that carries it yet */
 	struct splice *splice; /* bytes on their way past us */
 
-	struct client *client;	 /* OPENING, OFFERED: who asked */
+	struct dgram *dgram;	 /* what datagrams need, or NULL */
+	struct client *client;	 /* OPENING, OFFERED, and for the whole of a single datagram: who asked */
 	struct channel *channel; /* the passed descriptor that this is */
 	struct passed *passed;	 /* pipes that were passed over this session and are read here */
 	struct passed *announced; /* channels begun by messages of this session, not answered yet */
@@ -115,6 +117,8 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 			     struct client *client, struct channel *channel, int fd);
 /** session_client_connected() - the client's socket is connected to @fd, taken */
 void session_client_connected(struct session *s, int fd);
+/** session_send_once() - send this datagram for the client, and nothing else; @set stays the caller's */
+void session_send_once(struct session *s, uint8_t *data, size_t len, struct fdset *set);
 /** session_client_gone() - the client left before that */
 void session_client_gone(struct session *s);
 /** session_accept() - an OPEN came in on @t: a new connection, or one whose OPENED was lost with its

@@ -46,9 +46,9 @@ enum wire_type {
 	WIRE_HELLO = 1,	  /* u32 magic, u16 version, u16 role, u32 features, u32 payload max, id instance */
 	WIRE_PING = 2,	  /* control: no payload; answered by PONG */
 	WIRE_PONG = 3,	  /* control */
-	WIRE_OPEN = 4,	  /* id connection, u8 target, u8 socktype, u16 0, credentials, str name */
+	WIRE_OPEN = 4,	  /* id connection, u8 target, u8 socktype, u16 flags, credentials, str name */
 	WIRE_OPENED = 5,  /* u16 errno, str reason; errno 0: the connection is open */
-	WIRE_DATA = 6,	  /* counted; bytes (of a packet socket: one packet) */
+	WIRE_DATA = 6,	  /* counted; bytes (of a packet or datagram socket: one packet) */
 	WIRE_MSG = 7,	  /* counted; count descriptors: u32 length, descriptions; then the bytes they came with */
 	WIRE_ORDER = 8,	  /* counted; count times (id channel, u64 bytes): deliver these first */
 	WIRE_SHUT = 9,	  /* counted; no payload: no more DATA comes */
@@ -82,6 +82,16 @@ enum wire_socktype {
 	WIRE_STREAM = 1,
 	WIRE_DGRAM = 2,
 	WIRE_SEQPACKET = 3,
+};
+
+/* OPEN's flags, of WIRE_DGRAM. The client's socket has a name of that kind: give yours one, so that the
+ * server can answer. Or: one datagram comes; when the server has no room for it (for a while, or at all),
+ * ABORT with EAGAIN. */
+enum wire_dgram_flags {
+	WIRE_OPEN_PATH = 1,
+	WIRE_OPEN_ABSTRACT = 2,
+	WIRE_OPEN_ONE = 4,
+	WIRE_OPEN_NOWAIT = 8, /* with WIRE_OPEN_ONE */
 };
 
 /* A descriptor's description in MSG: u8 kind, then */

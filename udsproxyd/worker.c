@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "channel.h"
+#include "dgram.h"
 #include "session.h"
 #include "splice.h"
 #include "transport.h"
@@ -132,6 +133,7 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	event_add(&w->posts_event, NULL);
 	event_assign(&w->reap_event, w->base, -1, 0, reap, w);
 	event_priority_set(&w->reap_event, 1);
+	dgrams_init(w);
 	event_assign(&w->tidy_event, w->base, -1, EV_PERSIST, tidy, w);
 	event_add(&w->tidy_event, &tidy_time);
 	event_assign(&w->owing_event, w->base, -1, 0, pay_acks, w);
@@ -175,6 +177,7 @@ void workers_free(struct daemon *d)
 		stream_pool_free(&w->pool);
 		event_del(&w->owing_event);
 		event_del(&w->tidy_event);
+		event_del(&w->dgrams_event);
 		event_del(&w->posts_event);
 		close(event_get_fd(&w->posts_event));
 		while ((p = STAILQ_FIRST(&w->posts))) {

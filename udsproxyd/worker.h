@@ -27,6 +27,7 @@
 #include "wire.h"
 
 struct alias;
+struct dgram;
 struct rules;
 struct channel_table;
 struct link;
@@ -83,6 +84,9 @@ struct worker {
 	LIST_HEAD(, transport) transports;
 	LIST_HEAD(, client) clients;
 	LIST_HEAD(, alias) aliases; /* the one used last comes first */
+	LIST_HEAD(, dgram) dgrams;  /* of sessions */
+	struct event dgrams_event;  /* dgram.c */
+	unsigned dgrams_ms;
 	LIST_HEAD(, watch) watches;
 	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
 	unsigned n_idle;

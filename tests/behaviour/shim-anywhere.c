@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * shim-anywhere.c - connects where little is allowed; for the test shim-anywhere
+ * shim-anywhere.c - connects and sends where little is allowed; for the test shim-anywhere
  *
- * usage: shim-anywhere MODE PATH; PATH is an echo server's socket. Exit status 0: all was well.
+ * usage: shim-anywhere MODE PATH; PATH is an echo server's socket, PATH.d one of its for datagrams.
+ * Exit status 0: all was well.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,7 @@
 		}                                                                                  \
 	} while (0)
 
-static struct sockaddr_un server = { .sun_family = AF_UNIX };
+static struct sockaddr_un server = { .sun_family = AF_UNIX }, datagrams = { .sun_family = AF_UNIX };
 
 static bool refused_with(int error, int fd, const void *to, socklen_t len)
 {
@@ -43,6 +44,23 @@ static bool connect_and_echo(void)
 	char c = 0;
 	bool good = fd >= 0 && connect(fd, (struct sockaddr *)&server, sizeof(server)) == 0 &&
 		    write(fd, "x", 1) == 1 && read(fd, &c, 1) == 1 && c == 'x';
+
+	close(fd);
+	return good;
+}
+
+static bool send_datagrams(void)
+{
+	struct iovec iov = { .iov_base = "x", .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_name = &datagrams, .msg_namelen = sizeof(datagrams), .msg_iov = &iov, .msg_iovlen = 1
+	};
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	bool good = fd >= 0 &&
+		    sendto(fd, "x", 1, 0, (struct sockaddr *)&datagrams, sizeof(datagrams)) == 1 &&
+		    sendmsg(fd, &msg, 0) == 1 &&
+		    connect(fd, (struct sockaddr *)&datagrams, sizeof(datagrams)) == 0 &&
+		    send(fd, "x", 1, 0) == 1;
 
 	close(fd);
 	return good;
@@ -65,7 +83,7 @@ static void handle(int signo)
 	int saved = errno;
 
 	(void)signo;
-	expect(connect_and_echo());
+	expect(connect_and_echo() && send_datagrams());
 	handled++;
 	errno = saved;
 }
@@ -79,7 +97,7 @@ static void from_signal_handler(void)
 
 	expect(sigaction(SIGALRM, &action, NULL) == 0);
 	expect(setitimer(ITIMER_REAL, &often, NULL) == 0);
-	while (handled < 200) {
+	while (handled < 100) {
 		free(malloc(1000));
 		fprintf(null, "%d %s\n", handled, getenv("PATH"));
 	}
@@ -94,7 +112,7 @@ static void from_vforked_child(void)
 		pid_t child = vfork();
 
 		if (child == 0)
-			_exit(connect_and_echo() ? 0 : 1);
+			_exit(connect_and_echo() && send_datagrams() ? 0 : 1);
 		expect(waitpid(child, &status, 0) == child && status == 0);
 	}
 }
@@ -127,9 +145,31 @@ static void cancelled(void)
 /* What libc refuses is refused in the same way. */
 static void bad_arguments(void)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), dgram = socket(AF_UNIX, SOCK_DGRAM, 0);
+	struct sockaddr *to = (struct sockaddr *)&datagrams;
+	struct mmsghdr msgs = { .msg_hdr = { .msg_name = (void *)8, .msg_namelen = sizeof(datagrams) } };
+	struct sockaddr_un name;
+	socklen_t len = sizeof(name);
 	int pipes[2];
 
+	expect(pipe(pipes) == 0);
+	expect(sendto(dgram, "x", 1, 0, (void *)8, sizeof(datagrams)) == -1 && errno == EFAULT);
+	expect(sendto(dgram, (void *)8, 1, 0, to, sizeof(datagrams)) == -1 && errno == EFAULT);
+	expect(sendto(dgram, "x", 1, 0, to, 0) == -1 && errno == ENOTCONN);
+	expect(sendto(dgram, "x", 1, 0, to, sizeof(datagrams) + 1) == -1 && errno == EINVAL);
+	expect(sendto(dgram, "x", 1, 0, NULL, 0) == -1 && errno == ENOTCONN);
+	expect(sendto(-1, "x", 1, 0, to, sizeof(datagrams)) == -1 && errno == EBADF);
+	expect(sendto(pipes[1], "x", 1, 0, to, sizeof(datagrams)) == -1 && errno == ENOTSOCK);
+	expect(sendmsg(dgram, (void *)8, 0) == -1 && errno == EFAULT);
+	expect(sendmsg(dgram, &msgs.msg_hdr, 0) == -1 && errno == EFAULT);
+	expect(sendmmsg(dgram, (void *)8, 1, 0) == -1 && errno == EFAULT);
+	expect(sendmmsg(dgram, &msgs, 1, 0) == -1 && errno == EFAULT);
+	expect(sendmmsg(dgram, NULL, 0, 0) == 0);
+	expect(getpeername(dgram, (void *)&name, &len) == -1 && errno == ENOTCONN);
+	expect(getpeername(-1, (void *)&name, &len) == -1 && errno == EBADF);
+	expect(socketpair(AF_UNIX, SOCK_STREAM, 0, pipes) == 0);
+	expect(getpeername(pipes[0], (void *)&name, NULL) == -1 && errno == EFAULT);
+	expect(getpeername(pipes[0], (void *)8, &len) == -1 && errno == EFAULT);
 	expect(pipe(pipes) == 0);
 	expect(refused_with(EFAULT, fd, (void *)8, sizeof(server)));
 	expect(refused_with(EINVAL, fd, &server, 0));
@@ -149,6 +189,11 @@ static void unaligned_and_errno(void)
 	memcpy(space + 1, &server, sizeof(server));
 	errno = 77;
 	expect(connect(fd, (struct sockaddr *)(space + 1), sizeof(server)) == 0);
+	expect(errno == 77);
+	memcpy(space + 1, &datagrams, sizeof(datagrams));
+	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	expect(sendto(fd, "x", 1, 0, (struct sockaddr *)(space + 1), sizeof(datagrams)) == 1);
+	expect(connect(fd, (struct sockaddr *)(space + 1), sizeof(datagrams)) == 0);
 	expect(errno == 77);
 }
 
@@ -170,6 +215,8 @@ static void interrupted(void)
 		fd = socket(AF_UNIX, SOCK_STREAM, 0);
 		expect(connect(fd, (struct sockaddr *)&server, sizeof(server)) == 0);
 		close(fd);
+		if (i % 10 == 0)
+			expect(send_datagrams());
 	}
 }
 
@@ -188,6 +235,7 @@ int main(int argc, char **argv)
 	if (argc != 3 || strlen(argv[2]) >= sizeof(server.sun_path))
 		return 2;
 	strcpy(server.sun_path, argv[2]);
+	snprintf(datagrams.sun_path, sizeof(datagrams.sun_path), "%.100s.d", argv[2]);
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		if (strcmp(argv[1], modes[i].name) == 0) {
 			modes[i].run();

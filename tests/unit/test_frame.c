@@ -89,6 +89,7 @@ static struct frame_open some_open(void)
 	struct frame_open o = {
 		.target = WIRE_TARGET_NAME,
 		.socktype = WIRE_SEQPACKET,
+		.flags = 0x102,
 		.credentials = { .uid = 1000,
 				 .gid = 0xfffffffe,
 				 .n_groups = 3,
@@ -237,6 +238,7 @@ START_TEST(open_there_and_back)
 	ck_assert_mem_eq(got.id.bytes, o.id.bytes, sizeof(o.id.bytes));
 	ck_assert_uint_eq(got.target, o.target);
 	ck_assert_uint_eq(got.socktype, o.socktype);
+	ck_assert_uint_eq(got.flags, o.flags);
 	ck_assert_mem_eq(&got.credentials, &o.credentials,
 			 offsetof(struct frame_credentials, groups) + 12);
 	ck_assert_uint_eq(got.name_len, o.name_len);
@@ -280,7 +282,7 @@ START_TEST(too_many_groups)
 	size_t n = put_open(&o);
 	struct buf b;
 
-	buf_init(&b, data + 28, 2); /* behind id, target, socktype, 0, uid, gid */
+	buf_init(&b, data + 28, 2); /* behind id, target, socktype, flags, uid, gid */
 	buf_put_u16(&b, WIRE_GROUPS_MAX + 1);
 	ck_assert_int_eq(decode(get_open, data, n), -EPROTO);
 	memset(data + n, 0, sizeof(data) - n); /* also when they are there */

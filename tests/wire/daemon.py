@@ -128,6 +128,16 @@ class Daemon:
 		self.servers.append(s)
 		return s, path.encode()
 
+	def datagrams(self, name="datagrams"):
+		"""A server's socket for datagrams, and its path."""
+		path = f"{self.place}/{name}"
+		s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+		s.settimeout(10)
+		s.bind(path)
+		os.chmod(path, 0o777)
+		self.servers.append(s)
+		return s, path.encode()
+
 	def served(self, server, path, **how):
 		"""A connection by the peer to a server here: the transport, and the server's socket."""
 		t = self.peer.dial()

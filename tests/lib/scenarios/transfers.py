@@ -429,24 +429,3 @@ class SeqpacketCutsOffWhatIsNotRead(Scenario):
 			sock.send(pattern(3000))
 			sock.send(b"next")
 			expect(receive_all(sock), b"")
-
-
-class DatagramsKeepBoundaries(Scenario):
-	"""What a connected SOCK_DGRAM socket sends arrives as it was sent."""
-
-	socktype = socket.SOCK_DGRAM
-	unfinished = "datagrams are not carried yet"
-
-	def listen(self, address=None):
-		sock = socket.socket(socket.AF_UNIX, self.socktype)
-		sock.bind(self.address)
-		return sock
-
-	def server(self, listener):
-		for n in 1, 0, 3000, 100000, 5:
-			expect(listener.recv(MIB), pattern(n))
-
-	def client(self):
-		sock = self.connect()
-		for n in 1, 0, 3000, 100000, 5:
-			sock.send(pattern(n))
