@@ -225,7 +225,8 @@ static int put_target(struct proxyreq *req, const struct sockaddr_un *to, sockle
 	return 0;
 }
 
-/* What stands for the path that @fd is bound to, if it is a socket of datagrams and has one; else -1. */
+/* What stands for the path that @fd is bound to, if it is a socket of datagrams and has one; else
+ * -1. */
 static int open_own_path(int fd)
 {
 	struct sockaddr_un name;
@@ -234,7 +235,8 @@ static int open_own_path(int fd)
 	int type;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) || type != SOCK_DGRAM ||
-	    getsockname(fd, (struct sockaddr *)&name, &len) || len <= PATH_OFFSET || !name.sun_path[0])
+	    getsockname(fd, (struct sockaddr *)&name, &len) || len <= PATH_OFFSET ||
+	    !name.sun_path[0])
 		return -1;
 	memcpy(path, name.sun_path, MIN(len - PATH_OFFSET, sizeof(name.sun_path)));
 	return (int)syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);

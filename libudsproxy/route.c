@@ -31,7 +31,8 @@ static size_t name_size(const char *name, size_t n)
 	return *name ? strnlen(name, n) : n;
 }
 
-bool route_is_same(const struct sockaddr *a, socklen_t a_len, const struct sockaddr *b, socklen_t b_len)
+bool route_is_same(const struct sockaddr *a, socklen_t a_len, const struct sockaddr *b,
+		   socklen_t b_len)
 {
 	size_t a_size, b_size;
 	const char *a_name = unix_name(a, a_len, &a_size), *b_name = unix_name(b, b_len, &b_size);

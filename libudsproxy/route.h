@@ -15,8 +15,8 @@ enum route {
 	ROUTE_PROXY, /* ask udsproxyd whether the peer has such a socket */
 };
 
-/** route_is_nobody() - did a local connect or send fail because nobody is there? With any other errno
- * the program's address need not even be readable. */
+/** route_is_nobody() - did a local connect or send fail because nobody is there? With any other
+ * errno the program's address need not even be readable. */
 bool route_is_nobody(int error);
 
 /**
@@ -28,17 +28,19 @@ enum route route_to(const struct sockaddr *to, socklen_t len, const char *runtim
 
 /**
  * route_is_own() - does @name, of @len bytes, name a socket below @runtime?
- * True for the peer name (getpeername(2)) of a descriptor that the proxy connected to a server whose
- * name cannot be told.
+ * True for the peer name (getpeername(2)) of a descriptor that the proxy connected to a server
+ * whose name cannot be told.
  */
 bool route_is_own(const struct sockaddr *name, socklen_t len, const char *runtime);
 
 /** route_is_same() - are these two names of the same UNIX socket, byte by byte? */
-bool route_is_same(const struct sockaddr *a, socklen_t a_len, const struct sockaddr *b, socklen_t b_len);
+bool route_is_same(const struct sockaddr *a, socklen_t a_len, const struct sockaddr *b,
+		   socklen_t b_len);
 
 /**
  * route_peer() - what getpeername(2) has given, as the program shall see it
- * @name	where udsproxyd has told an abstract name as a path (PROXYREQ_ABSTRACT), that is undone
+ * @name	where udsproxyd has told an abstract name as a path (PROXYREQ_ABSTRACT), that is
+ * undone
  * @size	bytes that there are at @name
  * @len		the name's length as the kernel says it, which may be more
  * Return: the name's length.

@@ -42,8 +42,8 @@
 
 typedef int connect_fn(int fd, const struct sockaddr *to, socklen_t len);
 typedef int getpeername_fn(int fd, struct sockaddr *name, socklen_t *len);
-typedef ssize_t sendto_fn(int fd, const void *data, size_t size, int flags, const struct sockaddr *to,
-			  socklen_t len);
+typedef ssize_t sendto_fn(int fd, const void *data, size_t size, int flags,
+			  const struct sockaddr *to, socklen_t len);
 typedef ssize_t sendmsg_fn(int fd, const struct msghdr *msg, int flags);
 typedef int sendmmsg_fn(int fd, struct mmsghdr *msgs, unsigned n, int flags);
 
@@ -90,8 +90,8 @@ static int local_getpeername(int fd, struct sockaddr *name, socklen_t *len)
 	return (int)syscall(SYS_getpeername, fd, name, len);
 }
 
-static ssize_t local_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to,
-			    socklen_t len)
+static ssize_t local_sendto(int fd, const void *data, size_t size, int flags,
+			    const struct sockaddr *to, socklen_t len)
 {
 	if (next.sendto)
 		return next.sendto(fd, data, size, flags, to, len);
@@ -167,7 +167,8 @@ static bool is_connected_to(int fd, const struct sockaddr *to, socklen_t len)
 	socklen_t n = sizeof(name);
 
 	return type_of(fd) != SOCK_DGRAM && getpeername(fd, peer, &n) == 0 &&
-	       (route_is_same(peer, n, to, len) || route_is_own(peer, n, proxyclient_runtime_dir()));
+	       (route_is_same(peer, n, to, len) ||
+		route_is_own(peer, n, proxyclient_runtime_dir()));
 }
 
 /* Return: 0, or the errno that the program is to see. */
@@ -226,7 +227,8 @@ static int64_t patience_us(int fd, int flags)
 
 	if (flags & MSG_DONTWAIT || fcntl(fd, F_GETFL) & O_NONBLOCK)
 		return 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &size) || (!limit.tv_sec && !limit.tv_usec))
+	if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &size) ||
+	    (!limit.tv_sec && !limit.tv_usec))
 		return -1;
 	return (int64_t)limit.tv_sec * 1000000 + limit.tv_usec;
 }
@@ -256,8 +258,8 @@ static ssize_t ask_to_send(const struct msghdr *msg, bool wait, int local)
 	return n;
 }
 
-/* As long as the server has no room and the program has patience. The peer waits for some seconds itself,
- * but knows of no other limits. */
+/* As long as the server has no room and the program has patience. The peer waits for some seconds
+ * itself, but knows of no other limits. */
 static ssize_t send_patiently(int fd, const struct msghdr *msg, int flags, int local)
 {
 	int64_t patience = patience_us(fd, flags), since = now_us();
@@ -283,12 +285,14 @@ static ssize_t proxy_send(int fd, const struct msghdr *msg, int flags, int saved
 	return n < 0 ? -1 : n;
 }
 
-ssize_t sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t len)
+ssize_t sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to,
+	       socklen_t len)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
-	struct msghdr msg = {
-		.msg_name = (void *)(uintptr_t)to, .msg_namelen = len, .msg_iov = &iov, .msg_iovlen = 1
-	};
+	struct msghdr msg = { .msg_name = (void *)(uintptr_t)to,
+			      .msg_namelen = len,
+			      .msg_iov = &iov,
+			      .msg_iovlen = 1 };
 	int saved = errno;
 	ssize_t n = local_sendto(fd, data, size, flags, to, len);
 
@@ -313,7 +317,8 @@ int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 	int saved = errno, sent;
 	unsigned done = 0;
 
-	while ((sent = local_sendmmsg(fd, msgs + done, n - done, flags)) < 0 && route_is_nobody(errno)) {
+	while ((sent = local_sendmmsg(fd, msgs + done, n - done, flags)) < 0 &&
+	       route_is_nobody(errno)) {
 		const struct msghdr *msg = &msgs[done].msg_hdr;
 		ssize_t size = is_for_proxy(msg->msg_name, msg->msg_namelen)
 				       ? proxy_send(fd, msg, flags, saved)

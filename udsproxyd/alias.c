@@ -2,15 +2,15 @@
 /*
  * Theory of operation
  *
- * What the kernel says of a socket's name is the string that bind(2) was given. So a thread of its own,
- * the binder, has RUNTIME/names for its root directory: there it makes the directories
- * that a name needs, binds, moves the socket to where it cannot be in the way, and removes the
- * directories again. No other thread ever has another root than the process.
+ * What the kernel says of a socket's name is the string that bind(2) was given. So a thread of its
+ * own, the binder, has RUNTIME/names for its root directory: there it makes the directories that a
+ * name needs, binds, moves the socket to where it cannot be in the way, and removes the directories
+ * again. No other thread ever has another root than the process.
  *
- * Of listening sockets each worker keeps those that were used lately: a client more of the same server
- * costs connect(2) and accept(2). They are the worker's alone, who connects and accepts in one go, so a
- * connection cannot be taken for another. A datagram socket serves one client, and its path is
- * gone before the client knows: nobody else can send to it.
+ * Of listening sockets each worker keeps those that were used lately: a client more of the same
+ * server costs connect(2) and accept(2). They are the worker's alone, who connects and accepts in
+ * one go, so a connection cannot be taken for another. A datagram socket serves one client, and its
+ * path is gone before the client knows: nobody else can send to it.
  */
 #include "alias.h"
 
@@ -245,7 +245,8 @@ static struct alias *alias_for(struct worker *w, int socktype, const char *name,
 	struct alias *a, *last = NULL;
 	int n = 0;
 
-	LIST_FOREACH(a, &w->aliases, entry) {
+	LIST_FOREACH(a, &w->aliases, entry)
+	{
 		if (a->socktype == socktype && a->name_len == len && !memcmp(a->name, name, len)) {
 			LIST_REMOVE(a, entry);
 			LIST_INSERT_HEAD(&w->aliases, a, entry);

@@ -2,10 +2,11 @@
 /*
  * alias.h - sockets here that bear the names of the peer's servers
  *
- * A client's own socket has to be connected to something here; getpeername(2) then gives the name that
- * that was bound to. So it is bound to the very name that the client asked for, where nobody but
- * this daemon finds it. An abstract name is borne as a path that begins with PROXYREQ_ABSTRACT in the place of
- * its NUL, which libudsproxy undoes. What cannot be had so is a name below RUNTIME/names.
+ * A client's own socket has to be connected to something here; getpeername(2) then gives the name
+ * that that was bound to. So it is bound to the very name that the client asked for, where nobody
+ * but this daemon finds it. An abstract name is borne as a path that begins with PROXYREQ_ABSTRACT
+ * in the place of its NUL, which libudsproxy undoes. What cannot be had so is a name below
+ * RUNTIME/names.
  */
 #ifndef ALIAS_H
 #define ALIAS_H

@@ -129,8 +129,8 @@ static void answer(struct client *c, int error, const char *reason)
 	ssize_t sent;
 
 	snprintf(r.reason, sizeof(r.reason), "%s", reason);
-	sent = fd_sendmsg(c->fd, packet, proxyreply_encode(&r, packet, sizeof(packet)), MSG_DONTWAIT,
-			  NULL, NULL);
+	sent = fd_sendmsg(c->fd, packet, proxyreply_encode(&r, packet, sizeof(packet)),
+			  MSG_DONTWAIT, NULL, NULL);
 	if (sent < 0 && sent != -EPIPE)
 		log_debug("a client was not answered: %s", strerror((int)-sent));
 	client_end(c);
@@ -196,7 +196,8 @@ static void open_session(struct client *c, int socktype, uint16_t flags)
 	}
 }
 
-/* One that waits no longer must not find its socket connected. Return: our end, or a negative errno. */
+/* One that waits no longer must not find its socket connected. Return: our end, or a negative
+ * errno. */
 static int connect_socket(struct client *c)
 {
 	_cleanup_close_ int fd = -1;
@@ -258,7 +259,8 @@ static void connect_peer(struct client *c, struct fdset *set)
 	if (take_socket(c, set))
 		answer(c, EPROTO, "a UNIX socket has to come with the request");
 	else
-		open_session(c, c->socktype, c->socktype == SOCK_DGRAM ? dgram_flags(c->socket) : 0);
+		open_session(c, c->socktype,
+			     c->socktype == SOCK_DGRAM ? dgram_flags(c->socket) : 0);
 }
 
 static void crosses(struct client *c, struct fdset *set)

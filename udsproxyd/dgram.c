@@ -3,18 +3,20 @@
  * Theory of operation
  *
  * The client's side. A program's datagram socket refers to the one that it is connected to, and
- * /proc/net/unix says how many refer to a socket. When nobody but this process refers to ours, the program
- * has closed its own, or has connected it elsewhere. (It costs a line for each UNIX socket there is, so it
- * is looked at soon after a session has begun, and ever less often, for all sessions of a worker.)
+ * /proc/net/unix says how many refer to a socket. When nobody but this process refers to ours, the
+ * program has closed its own, or has connected it elsewhere. (It costs a line for each UNIX socket
+ * there is, so it is looked at soon after a session has begun, and ever less often, for all
+ * sessions of a worker.)
  *
- * Answers have to be sent to the client's socket by its name, for there is no other way to it. A name is
- * what the client says it is, and might lead to some other program's socket. So our socket is
- * connected to that name, and then a random datagram is sent from the client's own socket to ours: a connected
- * one receives from its peer alone, so when it arrives, the name was the client's. Until
- * then nothing is written there.
+ * Answers have to be sent to the client's socket by its name, for there is no other way to it. A
+ * name is what the client says it is, and might lead to some other program's socket. So our socket
+ * is connected to that name, and then a random datagram is sent from the client's own socket to
+ * ours: a connected one receives from its peer alone, so when it arrives, the name was the
+ * client's. Until then nothing is written there.
  *
- * The server's side. Another socket that is connected to the server's name is refused (ECONNREFUSED) when the
- * server has its own no more, and notices nothing when it has. That is tried each second.
+ * The server's side. Another socket that is connected to the server's name is refused
+ * (ECONNREFUSED) when the server has its own no more, and notices nothing when it has. That is
+ * tried each second.
  */
 #include "dgram.h"
 
@@ -38,12 +40,12 @@
 struct dgram {
 	LIST_ENTRY(dgram) entry;
 	struct session *session;
-	int fd; /* the session's local end */
+	int fd;		/* the session's local end */
 	uint16_t flags; /* enum wire_dgram_flags, at the server's side */
 	struct event timer;
 
-	int server;  /* O_PATH of its name, -1: it is abstract, and fd's peer name */
-	ino_t ino;   /* of the client's side's fd; 0 at the server's side */
+	int server;    /* O_PATH of its name, -1: it is abstract, and fd's peer name */
+	ino_t ino;     /* of the client's side's fd; 0 at the server's side */
 	unsigned refs; /* to it, when last looked at */
 	bool answers;  /* the client's socket may be written to, as far as is known */
 	bool asked;    /* whether it is the client's: `question` is under way */
@@ -97,8 +99,8 @@ static int compare(const void *a, const void *b)
 	return (*x)->ino < (*y)->ino ? -1 : (*x)->ino > (*y)->ino;
 }
 
-/* Of each socket that is in the (sorted) @list: how often it is referred to. Those that are not found keep
- * what they have. */
+/* Of each socket that is in the (sorted) @list: how often it is referred to. Those that are not
+ * found keep what they have. */
 static void count_references(struct dgram **list, size_t n)
 {
 	FILE *f = fopen("/proc/net/unix", "re");
@@ -119,49 +121,44 @@ static void count_references(struct dgram **list, size_t n)
 		fclose(f);
 }
 
-/* Those of @list (with room for one more) that are referred to no more than a socket that nobody knows. */
-static void find_deserted(struct dgram **list, size_t n)
-{
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct dgram unknown = { .refs = 0 };
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st))
-		return;
-	unknown.ino = st.st_ino;
-	list[n] = &unknown;
-	qsort(list, n + 1, sizeof(*list), compare);
-	count_references(list, n + 1);
-	for (size_t i = 0; i <= n; i++)
-		if (list[i]->session && list[i]->refs <= unknown.refs)
-			note_gone(list[i]->session);
-}
-
 static size_t count_clients(const struct worker *w)
 {
 	const struct dgram *d;
 	size_t n = 0;
 
 	LIST_FOREACH(d, &w->dgrams, entry)
-		n += d->ino != 0;
+	n += d->ino != 0;
 	return n;
 }
 
+/* Nobody has the socket that ours is connected to when ours is referred to no more than one that
+ * nobody knows. */
 static void scan(struct worker *w)
 {
-	_cleanup_free_ struct dgram **list = malloc((count_clients(w) + 1) * sizeof(struct dgram *));
+	_cleanup_free_ struct dgram **list =
+		malloc((count_clients(w) + 1) * sizeof(struct dgram *));
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct dgram unknown = { .refs = 0 };
 	struct dgram *d;
+	struct stat st;
 	size_t n = 0;
 
-	if (!list)
+	if (!list || fd < 0 || fstat(fd, &st))
 		return;
-	LIST_FOREACH(d, &w->dgrams, entry) {
+	unknown.ino = st.st_ino;
+	list[n++] = &unknown;
+	LIST_FOREACH(d, &w->dgrams, entry)
+	{
 		if (!d->ino)
 			continue;
 		d->refs = UINT_MAX;
 		list[n++] = d;
 	}
-	find_deserted(list, n);
+	qsort(list, n, sizeof(*list), compare);
+	count_references(list, n);
+	for (size_t i = 0; i < n; i++)
+		if (list[i] != &unknown && list[i]->refs <= unknown.refs)
+			note_gone(list[i]->session);
 }
 
 static void scan_in(struct worker *w, unsigned ms)
@@ -227,8 +224,8 @@ static int connect_back(int fd, int client, int path)
 	return connect(fd, (struct sockaddr *)&sa, len) ? -errno : 0;
 }
 
-/* Is it the client's socket that our one is connected to? The answer is read later. Somebody else's does
- * not let the client's send (EPERM). */
+/* Is it the client's socket that our one is connected to? The answer is read later. Somebody else's
+ * does not let the client's send (EPERM). */
 static int ask_client(struct dgram *d, int client, const struct ucred *who)
 {
 	struct ucred as = { .pid = getpid(), .uid = who->uid, .gid = who->gid };
@@ -258,7 +255,8 @@ int dgram_client(struct session *s, int fd, int client, int path, const struct u
 		connect(fd, &nobody, sizeof(nobody));
 	if (err != -ENOENT)
 		log_debug("a client's socket is answered: %s", strerror(-err));
-	if (s->worker->dgrams_ms > SCAN_FIRST_MS || !event_pending(&s->worker->dgrams_event, EV_TIMEOUT, NULL))
+	if (s->worker->dgrams_ms > SCAN_FIRST_MS ||
+	    !event_pending(&s->worker->dgrams_event, EV_TIMEOUT, NULL))
 		scan_in(s->worker, SCAN_FIRST_MS);
 	return 0;
 }
@@ -342,7 +340,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static ssize_t write_request(struct dgram *d, const void *data, size_t len, const struct fdset *set)
 {
 	struct session *s = d->session;
-	ssize_t n = fd_sendmsg(d->fd, data, len, MSG_DONTWAIT, set, s->explicit ? &s->credentials : NULL);
+	ssize_t n = fd_sendmsg(d->fd, data, len, MSG_DONTWAIT, set,
+			       s->explicit ? &s->credentials : NULL);
 
 	if (n == -EAGAIN && !(d->flags & WIRE_OPEN_NOWAIT)) {
 		if (d->flags & WIRE_OPEN_ONE && !event_pending(&d->timer, EV_TIMEOUT, NULL))

@@ -2,10 +2,10 @@
 /*
  * dgram.h - what sessions of datagrams have that others have not
  *
- * A datagram socket sees no end of file and no loss of its peer, and it may be answered at its name. So
- * both are looked for: who is still connected to our socket here, and whether the server there still
- * has its own. What ends a session then lets the other side's socket be closed: the program's
- * next datagram is refused, as it is locally after the server went.
+ * A datagram socket sees no end of file and no loss of its peer, and it may be answered at its
+ * name. So both are looked for: who is still connected to our socket here, and whether the server
+ * there still has its own. What ends a session then lets the other side's socket be closed: the
+ * program's next datagram is refused, as it is locally after the server went.
  */
 #ifndef DGRAM_H
 #define DGRAM_H
@@ -14,7 +14,8 @@
 
 struct dgram;
 
-/** dgram_flags() - what OPEN says of a client's socket: WIRE_OPEN_PATH or WIRE_OPEN_ABSTRACT, or 0 */
+/** dgram_flags() - what OPEN says of a client's socket: WIRE_OPEN_PATH or WIRE_OPEN_ABSTRACT, or 0
+ */
 uint16_t dgram_flags(int client);
 /**
  * dgram_client() - @s is going to have @fd as its local end

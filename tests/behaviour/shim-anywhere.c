@@ -51,10 +51,12 @@ static bool connect_and_echo(void)
 
 static bool send_datagrams(void)
 {
-	struct iovec iov = { .iov_base = "x", .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_name = &datagrams, .msg_namelen = sizeof(datagrams), .msg_iov = &iov, .msg_iovlen = 1
-	};
+	char x[] = "x";
+	struct iovec iov = { .iov_base = x, .iov_len = 1 };
+	struct msghdr msg = { .msg_name = &datagrams,
+			      .msg_namelen = sizeof(datagrams),
+			      .msg_iov = &iov,
+			      .msg_iovlen = 1 };
 	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 	bool good = fd >= 0 &&
 		    sendto(fd, "x", 1, 0, (struct sockaddr *)&datagrams, sizeof(datagrams)) == 1 &&
@@ -147,7 +149,8 @@ static void bad_arguments(void)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0), dgram = socket(AF_UNIX, SOCK_DGRAM, 0);
 	struct sockaddr *to = (struct sockaddr *)&datagrams;
-	struct mmsghdr msgs = { .msg_hdr = { .msg_name = (void *)8, .msg_namelen = sizeof(datagrams) } };
+	struct mmsghdr msgs = { .msg_hdr = { .msg_name = (void *)8,
+					     .msg_namelen = sizeof(datagrams) } };
 	struct sockaddr_un name;
 	socklen_t len = sizeof(name);
 	int pipes[2];

@@ -46,8 +46,7 @@ START_TEST(other_families_are_libcs)
 
 	for (int family = 0; family < AF_MAX; family++) {
 		address.sun_family = (sa_family_t)family;
-		ck_assert_int_eq(route(len),
-				 family == AF_UNIX ? ROUTE_PROXY : ROUTE_LIBC);
+		ck_assert_int_eq(route(len), family == AF_UNIX ? ROUTE_PROXY : ROUTE_LIBC);
 	}
 }
 END_TEST
@@ -121,7 +120,8 @@ static bool is_same(const char *a, size_t a_size, const char *b, size_t b_size)
 	socklen_t len = name_is(a, a_size);
 
 	first = address;
-	return route_is_same((struct sockaddr *)&first, len, (struct sockaddr *)&address, name_is(b, b_size));
+	return route_is_same((struct sockaddr *)&first, len, (struct sockaddr *)&address,
+			     name_is(b, b_size));
 }
 
 START_TEST(same_names)
@@ -137,7 +137,8 @@ START_TEST(same_names)
 }
 END_TEST
 
-/* What a program is told for the path @path of @n bytes, a NUL included, when it has room for @room. */
+/* What a program is told for the path @path of @n bytes, a NUL included, when it has room for
+ * @room. */
 static socklen_t peer_is(const char *path, size_t n, socklen_t room)
 {
 	socklen_t len = name_is(path, n);
@@ -162,7 +163,8 @@ START_TEST(abstract_peers)
 	ck_assert_uint_eq(peer_is("", 0, sizeof(address)), len);
 	/* The longest: the kernel counts a NUL for which sun_path has no room. */
 	name_is("\1bc", 3);
-	ck_assert_uint_eq(route_peer((struct sockaddr *)&address, 128, sizeof(address) + 1), sizeof(address));
+	ck_assert_uint_eq(route_peer((struct sockaddr *)&address, 128, sizeof(address) + 1),
+			  sizeof(address));
 	ck_assert_int_eq(address.sun_path[0], 0);
 	name_is("\1bc", 3);
 	address.sun_family = AF_INET;
