@@ -11,6 +11,7 @@ shim, it is preloaded into the player as into any program.
 Run as a program it is the player.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -63,7 +64,8 @@ class Part:
 
 	def kill(self):
 		if self.returncode is None:
-			os.kill(self.pid, signal.SIGKILL)
+			with contextlib.suppress(ProcessLookupError):	# it has ended meanwhile, as finish() will hear
+				os.kill(self.pid, signal.SIGKILL)
 			self.finish(10)
 
 	def close(self):
