@@ -13,7 +13,6 @@
 #define REDIAL_MAX_MS 2000
 #define GREETING_SECONDS 3 /* for an attempt to get anywhere */
 #define GONE_MS 300	   /* nobody listens there for so long: the peer's udsproxyd has ended */
-#define TOGETHER_MS 5000   /* both links return within so long when both had been broken */
 
 struct link {
 	struct worker *worker;
@@ -24,7 +23,7 @@ struct link {
 	int64_t refused; /* since when (ms) nobody listens there, 0 */
 	bool known;	 /* instance is the peer's latest */
 	bool complained; /* about the peer that is not there, once */
-	int64_t since;	 /* when (ms) it was greeted last */
+	bool dropped;	 /* all transports, since the peer dialled its own link last */
 	struct frame_id instance;
 	struct frame_id accepted; /* whose link, the other way, was accepted last; all 0: nobody's */
 };
@@ -164,6 +163,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	link->silent++;
 	arm(link, 1000);
 	if (link->silent >= WIRE_DEAD_SECONDS) {
+		link->dropped = true;
 		tell_workers(link->worker->daemon, drop_transports, &link->instance);
 		transport_broken(link->transport, ETIMEDOUT, "the peer is silent");
 	} else if (link->silent >= GREETING_SECONDS && !link->transport->greeted) {
@@ -195,16 +195,16 @@ void link_free(struct link *link)
 	free(link);
 }
 
-/* A peer that dials its link anew has let go of all transports. Those that we had dialled may not show it:
+/* A peer that dials its link anew may have let go of all transports. Those that we had dialled need not show it:
  * a reset that was lost is not repeated, and an end may be behind bytes that nobody takes. */
 static void peer_dialled(struct worker *w, void *arg)
 {
 	struct frame_id *instance = arg;
 	struct link *link = w->daemon->link;
 
-	if (is_same(&link->accepted, instance) && link->transport && link->transport->greeted &&
-	    now_ms() - link->since > TOGETHER_MS)
+	if (is_same(&link->accepted, instance) && !link->dropped)
 		tell_workers(w->daemon, drop_dialled, instance);
+	link->dropped = false;
 	link->accepted = *instance;
 	free(instance);
 }
@@ -235,7 +235,6 @@ void link_greeted(struct link *link, struct transport *t)
 	link->refused = 0;
 	link->complained = false;
 	link->silent = 0;
-	link->since = now_ms();
 	link->redial_ms = REDIAL_FIRST_MS;
 	link->instance = t->peer_instance;
 	atomic_store(&d->peer_alive, true);

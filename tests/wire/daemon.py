@@ -63,7 +63,7 @@ class Daemon:
 		if not self.peer.linked.wait(10):
 			self.stop()
 			raise RuntimeError("udsproxyd does not dial: " + self.said())
-		self.baseline, self.since = len(self.descriptors()), time.monotonic()
+		self.baseline = len(self.descriptors())
 
 	def __enter__(self):
 		return self
