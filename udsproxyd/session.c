@@ -788,6 +788,9 @@ bool session_can_splice(struct session *s)
 	if (s->state != SESSION_RUNNING || s->fd < 0 || s->explicit || s->arriving || !is_sink(s) ||
 	    has_packets(s))
 		return false;
+	/* A socket that was passed to us may be one that blocks, and splice(2) would. */
+	if (s->local == SESSION_STREAM && s->channel && s->channel->ours)
+		return false;
 	if (!s->splice && s->local == SESSION_STREAM)
 		s->splice = splice_get(s->worker);
 	return s->splice || s->local == SESSION_PIPE;

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../lib")
 from fdkinds import refused  # noqa: E402
 from proxyends import (Cases, Wire, accept, connect, cpu_spent, descriptors, ended, expect,  # noqa: E402
 		       listen, memory, pattern, queued, read_all, readable, receive, receive_fds,
-		       send_fds, settled)
+		       send_fds, settled, works)
 from proxypair import Pair, wait_for  # noqa: E402
 from tap import Tap  # noqa: E402
 
@@ -518,6 +518,26 @@ def pair_half_closed(pair, wire):
 		mine.close()
 
 
+def pair_stopped(_, wire):
+	"""a passed socket whose reader has stopped holds up nobody else, also when it is one that blocks"""
+	stopped = []
+	for _ in range(5):
+		mine, theirs = given_pair(wire)
+		theirs.settimeout(0.1)
+		sent = 0
+		try:
+			while True:
+				sent += theirs.send(b"x" * (1 << 20))
+		except TimeoutError:
+			stopped.append((mine, theirs, sent))
+		expect(works(wire), True, "another connection")
+	for mine, theirs, sent in stopped:
+		theirs.shutdown(socket.SHUT_WR)
+		expect(len(receive(mine, sent + 1)), sent)
+		mine.close()
+		theirs.close()
+
+
 def pair_in_pair(pair, wire):
 	"""descriptors cross within a passed socketpair, both ways"""
 	mine, theirs = given_pair(wire)
@@ -786,7 +806,7 @@ def main():
 				     passed_again, passed_again_with_news, write_end_again, order,
 				     order_elsewhere, order_slow, order_background, order_back,
 				     listener_crowd, listener_undone, pair_closed, pair_half_closed,
-				     pair_in_pair, datagrams, datagrams_closed, datagram_client, socket_twice,
+				     pair_stopped, pair_in_pair, datagrams, datagrams_closed, datagram_client, socket_twice,
 				     full_of_nothing):
 				cases.run(case, pair, wire, note=note)
 			for case in empty_packets, thrown_away:
