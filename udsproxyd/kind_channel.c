@@ -267,6 +267,7 @@ static int make_pair(struct channel *c)
 		close(ends[1]);
 		return -EOPNOTSUPP;
 	}
+	fcntl(ends[0], F_SETFL, O_NONBLOCK); /* splice(2) knows no MSG_DONTWAIT */
 	/* Unread in our end until there is more: what makes a lost link a reset. */
 	c->primed = !datagrams && send(ends[1], "", 1, MSG_NOSIGNAL) == 1;
 	c->fd = ends[0];

@@ -788,7 +788,7 @@ bool session_can_splice(struct session *s)
 	if (s->state != SESSION_RUNNING || s->fd < 0 || s->explicit || s->arriving || !is_sink(s) ||
 	    has_packets(s))
 		return false;
-	/* A socket that was passed to us may be one that blocks, and splice(2) would. */
+	/* One that was passed to us is its owner's, and may be one that blocks; so would splice(2). */
 	if (s->local == SESSION_STREAM && s->channel && s->channel->ours)
 		return false;
 	if (!s->splice && s->local == SESSION_STREAM)

@@ -519,23 +519,24 @@ def pair_half_closed(pair, wire):
 
 
 def pair_stopped(_, wire):
-	"""a passed socket whose reader has stopped holds up nobody else, also when it is one that blocks"""
+	"""a passed socket whose reader has stopped, on either side, holds up nobody else, also when it is one that blocks"""
 	stopped = []
-	for _ in range(5):
-		mine, theirs = given_pair(wire)
-		theirs.settimeout(0.1)
+	for i in range(10):
+		ends = given_pair(wire)
+		reader, writer = ends[::-1] if i % 2 else ends
+		writer.settimeout(0.1)
 		sent = 0
 		try:
 			while True:
-				sent += theirs.send(b"x" * (1 << 20))
+				sent += writer.send(b"x" * (1 << 20))
 		except TimeoutError:
-			stopped.append((mine, theirs, sent))
+			stopped.append((reader, writer, sent))
 		expect(works(wire), True, "another connection")
-	for mine, theirs, sent in stopped:
-		theirs.shutdown(socket.SHUT_WR)
-		expect(len(receive(mine, sent + 1)), sent)
-		mine.close()
-		theirs.close()
+	for reader, writer, sent in stopped:
+		writer.shutdown(socket.SHUT_WR)
+		expect(len(receive(reader, sent + 1)), sent)
+		reader.close()
+		writer.close()
 
 
 def pair_in_pair(pair, wire):
