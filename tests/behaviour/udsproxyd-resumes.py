@@ -60,8 +60,8 @@ def packets_lost(pair, percent):
 			side.run(["iptables", "-D", *rule])
 
 
-def loaded(pair, n):
-	"""n of everything that carries bytes, from either side."""
+def loaded(pair, n, pairs=(STREAM, SEQPACKET)):
+	"""n of everything that carries bytes, from either side, socketpairs of these types among them."""
 	load = Load()
 	load.carriers = []
 	for side in pair.sides:
@@ -79,7 +79,7 @@ def loaded(pair, n):
 			r, w = os.pipe()
 			send_fds(here, [w])
 			load.one_way(receive_fds(there), r)
-			for kind in STREAM, SEQPACKET:
+			for kind in pairs:
 				mine, other = socket.socketpair(socket.AF_UNIX, kind)
 				send_fds(here, [other.detach()])
 				load.both_ways(mine, socket.socket(fileno=receive_fds(there)))
@@ -120,7 +120,7 @@ def resets(pair):
 def cut(pair, seconds):
 	"""the link is down under load of 200 connections: they go on when it is back, nothing is lost or doubled"""
 	before = [descriptors(side) for side in pair.sides]
-	load = loaded(pair, 17 if not SANITIZED else 4)
+	load = loaded(pair, 17 if not SANITIZED else 4, (STREAM, SEQPACKET, socket.SOCK_DGRAM))
 	load.run(1.2)	# so that each side has heard of the other: else it is held for 10 s only
 	with link_down(pair.sides[seconds > 3]):
 		load.run(seconds)

@@ -28,10 +28,10 @@ class Flow:
 
 	number = 0
 
-	def __init__(self, out, into, packets):
+	def __init__(self, out, into, packets, endless):
 		Flow.number += 1
 		self.number, self.seed = Flow.number, Flow.number * 7919
-		self.out, self.into, self.packets = out, into, packets
+		self.out, self.into, self.packets, self.endless = out, into, packets, endless
 		self.sent = self.got = 0  # bytes
 		self.sent_packets = self.got_packets = 0
 		self.stopped = self.ended = False
@@ -72,8 +72,8 @@ class Load:
 		self.owners = []  # sockets, which would be closed
 		self.poll = select.epoll()
 
-	def flow(self, out, into, packets=False):
-		flow = Flow(out, into, packets)
+	def flow(self, out, into, packets=False, endless=False):
+		flow = Flow(out, into, packets, endless)
 		self.flows.append(flow)
 		self.writers[out] = self.readers[into] = flow
 
@@ -84,9 +84,10 @@ class Load:
 	def both_ways(self, a, b):
 		"""Two connected sockets (taken)."""
 		self.owners += [a, b]
-		a, b, packets = a.fileno(), b.fileno(), a.type != socket.SOCK_STREAM
-		self.flow(a, b, packets)
-		self.flow(b, a, packets)
+		how = a.type != socket.SOCK_STREAM, a.type == socket.SOCK_DGRAM	# which shows no end
+		a, b = a.fileno(), b.fileno()
+		self.flow(a, b, *how)
+		self.flow(b, a, *how)
 		self.watch(a)
 		self.watch(b)
 
@@ -176,11 +177,12 @@ class Load:
 			del self.writers[fd]
 			self.forget(fd)
 			if fd in sockets:
-				sockets[fd].shutdown(socket.SHUT_WR)
+				if sockets[fd].type != socket.SOCK_DGRAM:
+					sockets[fd].shutdown(socket.SHUT_WR)
 			else:
 				os.close(fd)
 		ends = [fd for fd in self.readers if fd not in sockets]
-		self.until(lambda flow: flow.ended, seconds, "the end")
+		self.until(lambda flow: flow.ended or flow.endless and flow.got == flow.sent, seconds, "the end")
 		for fd in ends:
 			os.close(fd)
 		self.close()
