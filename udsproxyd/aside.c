@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -86,13 +88,64 @@ void aside_close_set(struct fdset *set)
 	set->n = 0;
 }
 
+/*
+ * For who refuses openat2(2): kernels before 5.6, seccomp filters, valgrind. The same by steps,
+ * none of which follows a link or leaves for the parent.
+ */
+static int open_beneath_by_steps(int dir, const char *path, int flags)
+{
+	_cleanup_close_ int at = -1;
+	struct stat st;
+
+	for (;;) {
+		size_t n = strcspn(path, "/"), rest = n + strspn(path + n, "/");
+		bool last = !path[rest];
+		char name[NAME_MAX + 1];
+		int fd;
+
+		if (n > NAME_MAX)
+			return -ENAMETOOLONG;
+		memcpy(name, path, n);
+		name[n] = '\0';
+		if (!n || !strcmp(name, ".."))
+			return -EXDEV;
+		/* What ends with a slash is a directory. */
+		fd = openat(at >= 0 ? at : dir, name,
+			    (last ? flags | (rest > n ? O_DIRECTORY : 0) : O_PATH) | O_NOFOLLOW |
+				    O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		if (at >= 0)
+			close(at);
+		at = fd;
+		if (fstat(at, &st))
+			return -errno;
+		if (S_ISLNK(st.st_mode))
+			return -ELOOP;
+		if (last)
+			return take_fd(&at);
+		path += rest;
+	}
+}
+
 static int open_resolving(int dir, const char *path, int flags, uint64_t resolve)
 {
 	/* openat2 refuses what O_PATH would only ignore. */
 	int more = flags & O_PATH ? O_CLOEXEC : O_CLOEXEC | O_NOCTTY;
 	struct open_how how = { .flags = (uint64_t)(flags | more), .resolve = resolve };
-	long fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	static atomic_bool absent;
+	long fd = absent ? -1 : syscall(SYS_openat2, dir, path, &how, sizeof(how));
 
+	if (fd >= 0)
+		return (int)fd;
+	if (!absent && errno != ENOSYS)
+		return -errno;
+	absent = true;
+	if (resolve & RESOLVE_CACHED)
+		return -EAGAIN;
+	if (resolve & RESOLVE_BENEATH)
+		return open_beneath_by_steps(dir, path, flags | more);
+	fd = openat(dir, path, flags | more);
 	return fd < 0 ? -errno : (int)fd;
 }
 
