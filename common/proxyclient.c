@@ -128,7 +128,8 @@ struct question {
 	struct proxyreq req;
 	struct fdset set;
 	const struct msghdr *datagram;
-	ssize_t sent; /* of it */
+	ssize_t sent;	  /* of it */
+	bool interrupted; /* by a signal, while the answer was waited for */
 };
 
 /* A user may have so many descriptors under way and no more (unix(7)): they arrive soon. */
@@ -137,10 +138,9 @@ static bool is_worth_waiting(ssize_t error, int64_t deadline)
 	return error == -ETOOMANYREFS && now_us() < deadline && poll(NULL, 0, 1) <= 0;
 }
 
-static ssize_t send_request(int sock, int64_t deadline, const struct question *q)
+static ssize_t send_request(int sock, int64_t deadline, const struct question *q, void *packet)
 {
-	uint8_t packet[PROXYREQ_MAX];
-	size_t size = proxyreq_encode(&q->req, packet, sizeof(packet));
+	size_t size = proxyreq_encode(&q->req, packet, PROXYREQ_MAX);
 	ssize_t n;
 
 	do
@@ -164,10 +164,10 @@ static ssize_t send_datagram(int sock, int64_t deadline, const struct msghdr *da
 	return n;
 }
 
-/* Return: bytes of the answer, which is in @packet, or -errno. */
+/* Return: bytes of the answer, which is in @packet (PROXYREQ_MAX bytes), or -errno. */
 static ssize_t exchange(int sock, int64_t deadline, struct question *q, void *packet)
 {
-	ssize_t n = send_request(sock, deadline, q);
+	ssize_t n = send_request(sock, deadline, q, packet);
 
 	if (n > 0 && q->datagram)
 		n = q->sent = send_datagram(sock, deadline, q->datagram);
@@ -177,6 +177,7 @@ static ssize_t exchange(int sock, int64_t deadline, struct question *q, void *pa
 		if (!limit_wait(sock, deadline))
 			return -ETIMEDOUT;
 		n = recv(sock, packet, PROXYREQ_MAX, 0);
+		q->interrupted |= n < 0 && errno == EINTR;
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }
@@ -282,6 +283,8 @@ ssize_t proxyclient_send(const struct msghdr *msg, bool wait, char *reason, size
 	if (!err)
 		err = ask(&q, &(struct reason){ reason, size });
 	errno = saved;
+	if (err == -EAGAIN && q.interrupted)
+		return -EINTR;
 	return err ? err : q.sent;
 }
 

@@ -46,8 +46,9 @@ int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, cha
  * @reason	as above
  *
  * Return: the bytes of it, when it is in the server's queue; or a negative errno: as above, and
- * -EAGAIN when there was no room, -EMSGSIZE when it is too large, -EOPNOTSUPP when one of its
- * descriptors does not cross.
+ * -EAGAIN when there was no room, -EINTR when there was none and a signal handler ran while that
+ * was waited for (whether or not it has SA_RESTART); -EMSGSIZE when it is too large, -EOPNOTSUPP when one
+ * of its descriptors does not cross.
  */
 ssize_t proxyclient_send(const struct msghdr *msg, bool wait, char *reason, size_t size);
 

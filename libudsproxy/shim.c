@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@
 #include "proxyclient.h"
 #include "proxyreq.h"
 #include "route.h"
+#include "util.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -166,9 +168,10 @@ static bool is_connected_to(int fd, const struct sockaddr *to, socklen_t len)
 	struct sockaddr *peer = (struct sockaddr *)&name;
 	socklen_t n = sizeof(name);
 
-	return type_of(fd) != SOCK_DGRAM && getpeername(fd, peer, &n) == 0 &&
-	       (route_is_same(peer, n, to, len) ||
-		route_is_own(peer, n, proxyclient_runtime_dir()));
+	if (type_of(fd) == SOCK_DGRAM || getpeername(fd, peer, &n))
+		return false;
+	n = MIN(n, sizeof(name)); /* of a path that fills it there is a NUL more */
+	return route_is_same(peer, n, to, len) || route_is_own(peer, n, proxyclient_runtime_dir());
 }
 
 /* Return: 0, or the errno that the program is to see. */
@@ -205,13 +208,27 @@ int connect(int fd, const struct sockaddr *to, socklen_t len)
 	return err ? -1 : 0;
 }
 
+/* May this be read? The kernel does (the eight bytes that it is within), and then finds that it was
+ * asked for nothing that it knows: EINVAL. */
+static bool is_readable(const void *at)
+{
+	const void *mask = (const void *)((uintptr_t)at & ~(uintptr_t)7);
+	int saved = errno;
+	bool readable = syscall(SYS_rt_sigprocmask, -1, mask, NULL, 8) && errno == EINVAL;
+
+	errno = saved;
+	return readable;
+}
+
+/* The kernel overwrites *len, which has to be known afterwards; but it may not be readable, or not
+ * be looked at at all because of another error. */
 int getpeername(int fd, struct sockaddr *name, socklen_t *len)
 {
-	socklen_t size = len ? *len : 0;
+	socklen_t size = is_readable(len) ? *len : 0;
 	int err = local_getpeername(fd, name, len);
 
 	if (!err)
-		*len = route_peer(name, size < *len ? size : *len, *len);
+		*len = route_peer(name, MIN(size, *len), *len);
 	return err;
 }
 
@@ -258,20 +275,39 @@ static ssize_t ask_to_send(const struct msghdr *msg, bool wait, int local)
 	return n;
 }
 
+/* Would a send that waits, and that any of the program's signals interrupts, say so? Which of them
+ * it was is not known; a program that has a handler without SA_RESTART is prepared for it. */
+static bool is_interruptible(void)
+{
+	struct sigaction action;
+
+	for (int signo = 1; signo < NSIG; signo++)
+		if (!sigaction(signo, NULL, &action) && action.sa_handler != SIG_DFL &&
+		    action.sa_handler != SIG_IGN && !(action.sa_flags & SA_RESTART))
+			return true;
+	return false;
+}
+
 /* As long as the server has no room and the program has patience. The peer waits for some seconds
- * itself, but knows of no other limits. */
+ * itself, but knows of no other limits. Between the attempts signals interrupt it, as they do a
+ * local send: with SO_SNDTIMEO all do (signal(7)). */
 static ssize_t send_patiently(int fd, const struct msghdr *msg, int flags, int local)
 {
 	int64_t patience = patience_us(fd, flags), since = now_us();
 	ssize_t n;
 
-	while ((n = ask_to_send(msg, patience < 0, local)) == -EAGAIN &&
-	       (patience < 0 || now_us() - since < patience)) {
+	for (;;) {
+		n = ask_to_send(msg, patience < 0, local);
+		if (n != -EAGAIN && n != -EINTR)
+			return n;
+		if (patience >= 0 && now_us() - since >= patience)
+			return -EAGAIN;
 		pthread_testcancel();
-		if (patience > 0)
-			poll(NULL, 0, AGAIN_MS);
+		if (poll(NULL, 0, AGAIN_MS))
+			n = -EINTR;
+		if (n == -EINTR && (patience > 0 || is_interruptible()))
+			return n;
 	}
-	return n;
 }
 
 /* After the local send has failed with errno, before which it was @saved. */
@@ -330,7 +366,8 @@ int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 		if (++done == n)
 			return (int)n;
 	}
-	if (sent < 0)
-		return done ? (int)done : -1;
-	return (int)done + sent;
+	if (sent < 0 && !done)
+		return -1;
+	errno = saved;
+	return (int)done + MAX(sent, 0);
 }

@@ -170,7 +170,11 @@ static void bad_arguments(void)
 	expect(sendmmsg(dgram, NULL, 0, 0) == 0);
 	expect(getpeername(dgram, (void *)&name, &len) == -1 && errno == ENOTCONN);
 	expect(getpeername(-1, (void *)&name, &len) == -1 && errno == EBADF);
+	expect(getpeername(dgram, (void *)&name, (void *)8) == -1 && errno == ENOTCONN);
+	expect(getpeername(-1, (void *)8, NULL) == -1 && errno == EBADF);
 	expect(socketpair(AF_UNIX, SOCK_STREAM, 0, pipes) == 0);
+	expect(getpeername(pipes[0], (void *)&name, (void *)8) == -1 && errno == EFAULT);
+	expect(getpeername(pipes[0], (void *)&name, (void *)-8) == -1 && errno == EFAULT);
 	expect(getpeername(pipes[0], (void *)&name, NULL) == -1 && errno == EFAULT);
 	expect(getpeername(pipes[0], (void *)8, &len) == -1 && errno == EFAULT);
 	expect(pipe(pipes) == 0);

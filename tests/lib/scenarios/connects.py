@@ -2,6 +2,7 @@
 """connect(2): what it says, how fast, and what it leaves the descriptor in."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -15,7 +16,7 @@ from proxypair import wait_for
 
 from .scenario import (PATIENCE, Scenario, at_once, check_echo, expect, failing_connect, pattern, receive)
 
-LIBC = ctypes.CDLL(None)
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Refusal(Scenario):
@@ -282,6 +283,32 @@ class PathOf107Bytes(Scenario):
 
 	def client(self):
 		check_echo(self.connect())
+
+
+class PathOf108Bytes(Scenario):
+	"""The longest there is, with no NUL behind it; such a descriptor is EISCONN, too."""
+
+	@staticmethod
+	def address_in(directory):
+		return (directory + "/").ljust(108, "s")
+
+	def named(self, function, sock):
+		name = struct.pack("H", socket.AF_UNIX) + self.address.encode()
+		return ctypes.get_errno() if function(sock.fileno(), name, len(name)) else 0
+
+	def listen(self, address=None):
+		sock = socket.socket(socket.AF_UNIX)
+		expect(self.named(LIBC.bind, sock), 0)
+		os.chmod(self.address, self.mode)
+		sock.listen()
+		return sock
+
+	def client(self):
+		sock = socket.socket(socket.AF_UNIX)
+		expect(self.named(LIBC.connect, sock), 0)
+		check_echo(sock)
+		expect(self.named(LIBC.connect, sock), errno.EISCONN)
+		check_echo(sock)
 
 
 class AbstractName(Scenario):

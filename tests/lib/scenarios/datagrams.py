@@ -7,6 +7,7 @@ import errno
 import logging.handlers
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -337,11 +338,13 @@ class SendtoAPathOf107Bytes(SendtoKeepsOrder):
 class SendtoWaitsForRoom(DatagramsPastAFullQueueAreEagain):
 	"""As long as it may: for ever, until SO_SNDTIMEO, or not at all."""
 
+	pause = 0.2
+
 	def server(self, listener):
 		count = int(self.control.recv(10))
 		for n in range(count):
 			expect(listener.recv(10), b"%d" % n)
-			time.sleep(0.2 * (n == 0))
+			time.sleep(self.pause * (n == 0))
 		expect(listener.recv(10), b"waits")
 
 	def client(self):
@@ -357,6 +360,32 @@ class SendtoWaitsForRoom(DatagramsPastAFullQueueAreEagain):
 		sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
 		self.socket().sendto(b"%d" % count, self.directory + "/control")
 		sock.sendto(b"waits", self.address)
+
+
+class SendtoIsInterrupted(SendtoWaitsForRoom):
+	"""A signal ends the wait for room, unless its handler has SA_RESTART; with SO_SNDTIMEO even then."""
+
+	pause = 1  # the signal comes before
+
+	def client(self):
+		sock, count = self.socket(), 0
+		while error_of(sock.sendto, b"%d" % count, socket.MSG_DONTWAIT, self.address) == "none":
+			count += 1
+		name = struct.pack("H", socket.AF_UNIX) + self.address.encode()
+
+		def send_with_alarm(data):
+			signal.setitimer(signal.ITIMER_REAL, 0.3)
+			n = LIBC.sendto(sock.fileno(), data, len(data), 0, name, len(name))
+			return n if n >= 0 else errno.errorcode[ctypes.get_errno()]
+
+		signal.signal(signal.SIGALRM, lambda *_: None)
+		expect(send_with_alarm(b"x"), "EINTR")
+		signal.siginterrupt(signal.SIGALRM, False)
+		sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 100, 0))
+		expect(send_with_alarm(b"x"), "EINTR")
+		sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
+		self.socket().sendto(b"%d" % count, self.directory + "/control")
+		expect(send_with_alarm(b"waits"), 5)
 
 
 class SendmsgGathersPieces(Datagrams):
@@ -413,7 +442,8 @@ class SendmmsgSaysHowManyWent(Datagrams):
 			struct.pack("H", socket.AF_UNIX) + name.encode(), 2 + len(name), ctypes.pointer(Iovec(data, len(data))), 1))
 			for name, data in wanted))
 		fd = self.socket().detach()
-		expect(LIBC.sendmmsg(fd, msgs, len(wanted), 0), 4)
+		ctypes.set_errno(77)
+		expect((LIBC.sendmmsg(fd, msgs, len(wanted), 0), ctypes.get_errno()), (4, 77))
 		expect([msg.len for msg in msgs], [1, 2, 3, 4, 0])
 		last = ctypes.byref(msgs, 4 * ctypes.sizeof(Mmsghdr))
 		expect((LIBC.sendmmsg(fd, last, 1, 0), ctypes.get_errno()), (-1, errno.ENOENT))
