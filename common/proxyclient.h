@@ -27,13 +27,14 @@ const char *proxyclient_runtime_dir(void);
  * proxyclient_connect() - connect @fd to the socket that @to names on the peer
  * @fd		an unconnected AF_UNIX socket of any type, blocking or not; stays the caller's.
  *		udsproxyd has it meanwhile; nothing is read from it, written to it or changed
- *		on it. After a failure it is as it was and can be connected again.
+ *		on it. After a failure it is as it was and can be connected again. (One of
+ *		datagrams, which always can be, may be connected to nobody after -ETIMEDOUT.)
  * @to, @len	as for connect(2)
  * @reason	where a sentence for a person goes on failure ("" when none), @size bytes; may be NULL
  *
  * Return: 0 connected, or a negative errno: -ENOTCONN when no udsproxyd runs here;
  * -ECONNREFUSED when the peer is not reachable; -ENOENT, -ECONNREFUSED, -EACCES, ... the peer's
- * own answer as a local connect(2) would give it; -EPERM when the path is on no list;
+ * own answer as a local connect(2) would give it; -ENETUNREACH when the path is on no list;
  * -ETIMEDOUT when udsproxyd does not answer in time.
  */
 int proxyclient_connect(int fd, const struct sockaddr_un *to, socklen_t len, char *reason,

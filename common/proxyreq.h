@@ -25,7 +25,8 @@
 enum proxyreq_op {
 	/* Connect the AF_UNIX socket that comes with this packet to the peer's socket `name`.
 	 * (Behind one of datagrams that is bound to a path comes an O_PATH descriptor of that.)
-	 * Answer: error 0, and it is; or what connect(2) shall say, and it is as it was. */
+	 * Answer: error 0, and it is; or what connect(2) shall say, and it is as it was (ENETUNREACH: the
+	 * name is on no list). */
 	PROXYREQ_CONNECT = 1,
 	/* Would the descriptor that comes with this request cross to the peer? Answer: error 0,
 	 * or why not. */

@@ -82,7 +82,7 @@ enum route route_to(const struct sockaddr *to, socklen_t len, const char *runtim
 int route_errno(int local, int answer)
 {
 	switch (answer) {
-	case EPERM:	      /* on no list */
+	case ENETUNREACH:     /* on no list */
 	case ENOTCONN:	      /* no udsproxyd */
 	case ETIMEDOUT:	      /* it is stuck */
 	case EPROTO:	      /* it is of another version */

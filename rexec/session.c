@@ -74,7 +74,7 @@ static void explain(bool local, int err, const struct sockaddr_un *to, char *rea
 {
 	const char *where = local ? "here" : "on the peer";
 
-	if (err == -EPERM && !local)
+	if (err == -ENETUNREACH && !local)
 		snprintf(reason, SESSION_REASON_MAX,
 			 "udsproxyd does not let %s through: qtcfg -w udsconnect -x %s",
 			 to->sun_path, runtime_dir());

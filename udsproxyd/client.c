@@ -136,10 +136,9 @@ static void answer(struct client *c, int error, const char *reason)
 	client_end(c);
 }
 
-/* EPERM is our own word, for what is on no list. */
 void client_refuse(struct client *c, int error, const char *reason)
 {
-	answer(c, error == EPERM ? EACCES : error, reason);
+	answer(c, error, reason);
 }
 
 void client_done(struct client *c)
@@ -183,7 +182,7 @@ static void open_session(struct client *c, int socktype, uint16_t flags)
 		return;
 	}
 	if (!daemon_may_connect(d, c->name, c->name_len, &o.credentials)) {
-		answer(c, EPERM, "no udsconnect rule allows it");
+		answer(c, ENETUNREACH, "no udsconnect rule allows it");
 		return;
 	}
 	worker_random_id(&o.id);
