@@ -12,6 +12,7 @@
 #define REDIAL_FIRST_MS 100
 #define REDIAL_MAX_MS 2000
 #define GREETING_SECONDS 3 /* for an attempt to get anywhere */
+#define DROPPED_MS (2 * WIRE_DEAD_SECONDS * 1000) /* after which the peer has noticed, too */
 #define GONE_MS 300	   /* nobody listens there for so long: the peer's udsproxyd has ended */
 
 struct link {
@@ -23,7 +24,7 @@ struct link {
 	int64_t refused; /* since when (ms) nobody listens there, 0 */
 	bool known;	 /* instance is the peer's latest */
 	bool complained; /* about the peer that is not there, once */
-	bool dropped;	 /* all transports, since the peer dialled its own link last */
+	int64_t dropped; /* when (ms) all transports were, unless the peer has dialled its own link since; 0 */
 	struct frame_id instance;
 	struct frame_id accepted; /* whose link, the other way, was accepted last; all 0: nobody's */
 };
@@ -163,7 +164,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	link->silent++;
 	arm(link, 1000);
 	if (link->silent >= WIRE_DEAD_SECONDS) {
-		link->dropped = true;
+		link->dropped = now_ms();
 		tell_workers(link->worker->daemon, drop_transports, &link->instance);
 		transport_broken(link->transport, ETIMEDOUT, "the peer is silent");
 	} else if (link->silent >= GREETING_SECONDS && !link->transport->greeted) {
@@ -201,10 +202,11 @@ static void peer_dialled(struct worker *w, void *arg)
 {
 	struct frame_id *instance = arg;
 	struct link *link = w->daemon->link;
+	bool both = link->dropped && now_ms() - link->dropped < DROPPED_MS; /* by the same silence */
 
-	if (is_same(&link->accepted, instance) && !link->dropped)
+	if (is_same(&link->accepted, instance) && !both)
 		tell_workers(w->daemon, drop_dialled, instance);
-	link->dropped = false;
+	link->dropped = 0;
 	link->accepted = *instance;
 	free(instance);
 }

@@ -311,6 +311,7 @@ class Peer:
 		self.instance = os.urandom(WIRE_ID_SIZE)
 		self.gone = []	  # channels of which GONE came
 		self.pinged = 0
+		self.silent = False	# PING is not answered
 		self.knows_nothing = False	# what is not expected is turned away, and no error
 		self.linked = threading.Event()
 		self.controls, self.transports = [], []
@@ -340,13 +341,14 @@ class Peer:
 
 	def answer(self, t):
 		self.linked.set()
-		t.sock.settimeout(None)
 		try:
+			t.sock.settimeout(None)
 			while True:
 				kind, _, payload = t.frame()
 				if kind == WIRE_PING:
 					self.pinged += 1
-					t.raw(frame(WIRE_PONG))
+					if not self.silent:
+						t.raw(frame(WIRE_PONG))
 				elif kind == WIRE_GONE:
 					self.gone.append(payload)
 		except (Ended, OSError):
