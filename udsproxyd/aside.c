@@ -89,9 +89,22 @@ void aside_close_set(struct fdset *set)
 }
 
 /*
- * For who refuses openat2(2): kernels before 5.6, seccomp filters, valgrind. The same by steps,
- * none of which follows a link or leaves for the parent.
+ * Without openat2(2): kernels before 5.6, valgrind (ENOSYS), seccomp filters (any errno). The same
+ * by steps, none of which follows a link or leaves for the parent.
  */
+static bool has_openat2;
+
+static void look_for_openat2(void)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC };
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, "/", &how, sizeof(how));
+
+	has_openat2 = fd >= 0;
+	if (!has_openat2)
+		log_info("no openat2(2) here (%m): every name is opened aside");
+	close_keep_errno(fd);
+}
+
 static int open_beneath_by_steps(int dir, const char *path, int flags)
 {
 	_cleanup_close_ int at = -1;
@@ -133,14 +146,14 @@ static int open_resolving(int dir, const char *path, int flags, uint64_t resolve
 	/* openat2 refuses what O_PATH would only ignore. */
 	int more = flags & O_PATH ? O_CLOEXEC : O_CLOEXEC | O_NOCTTY;
 	struct open_how how = { .flags = (uint64_t)(flags | more), .resolve = resolve };
-	static atomic_bool absent;
-	long fd = absent ? -1 : syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	static pthread_once_t looked = PTHREAD_ONCE_INIT;
+	long fd;
 
-	if (fd >= 0)
-		return (int)fd;
-	if (!absent && errno != ENOSYS)
-		return -errno;
-	absent = true;
+	pthread_once(&looked, look_for_openat2);
+	if (has_openat2) {
+		fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
+		return fd < 0 ? -errno : (int)fd;
+	}
 	if (resolve & RESOLVE_CACHED)
 		return -EAGAIN;
 	if (resolve & RESOLVE_BENEATH)
