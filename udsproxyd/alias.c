@@ -15,6 +15,7 @@
 #include "alias.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -94,8 +95,11 @@ static int bind_alias(void)
 		path[0] = PROXYREQ_ABSTRACT;
 	memcpy(sa.sun_path, path, binder.name_len);
 	make_dirs(path);
-	if (!bind(binder.fd, (struct sockaddr *)&sa, (socklen_t)(PATH_OFFSET + binder.name_len)))
+	if (!bind(binder.fd, (struct sockaddr *)&sa, (socklen_t)(PATH_OFFSET + binder.name_len))) {
 		err = rename(path, strrchr(binder.to->sun_path, '/')) ? -errno : 0;
+		if (err)
+			unlink(path);
+	}
 	remove_dirs(path);
 	return err;
 }
@@ -281,6 +285,25 @@ static int take(const struct alias *a)
 	}
 }
 
+static int connect_and_take(struct alias *a, int client)
+{
+	/* What is accepted needs a number: before the client's socket is connected. */
+	int spare = fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
+	int fd;
+
+	if (spare < 0)
+		return -errno;
+	fd = connect_to(client, &a->at);
+	close(spare);
+	if (fd)
+		return fd;
+	fd = take(a);
+	/* What is still there must not be the next client's. */
+	if (fd < 0)
+		alias_end(a);
+	return fd;
+}
+
 int alias_connect(struct worker *w, int client, int socktype, const char *name, size_t len)
 {
 	struct alias *a;
@@ -292,14 +315,13 @@ int alias_connect(struct worker *w, int client, int socktype, const char *name, 
 	if (!a)
 		return -errno;
 	a->used = true;
-	fd = connect_to(client, &a->at);
-	if (fd)
+	fd = connect_and_take(a, client);
+	if (fd != -ENOENT && fd != -ECONNREFUSED)
 		return fd;
-	fd = take(a);
-	/* What is still there must not be the next client's. */
-	if (fd < 0)
-		alias_end(a);
-	return fd;
+	/* Somebody has removed its file. */
+	alias_end(a);
+	a = alias_new(w, socktype, name, len);
+	return a ? connect_and_take(a, client) : -errno;
 }
 
 void alias_end_all(struct worker *w)

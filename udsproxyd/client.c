@@ -20,6 +20,7 @@
 #include "util.h"
 
 #define REQUEST_SECONDS 10 /* to ask, and to send what belongs to it */
+#define DESCRIPTORS_LOST "descriptors were lost: too many are open"
 
 enum client_state {
 	CLIENT_ASKS,
@@ -308,7 +309,9 @@ static void take_request(struct client *c)
 
 	if (n == -EAGAIN)
 		return;
-	if (n <= 0) {
+	if (n == -EPROTO) {
+		answer(c, ENFILE, DESCRIPTORS_LOST);
+	} else if (n <= 0) {
 		client_end(c);
 	} else {
 		err = proxyreq_decode(&q, packet, (size_t)n);
@@ -345,6 +348,8 @@ static void take_datagram(struct client *c)
 		return;
 	if (n > (ssize_t)sizeof(data)) {
 		answer(c, EMSGSIZE, "a datagram is too large");
+	} else if (n == -EPROTO) {
+		answer(c, ENFILE, DESCRIPTORS_LOST);
 	} else if (n < 0 || (!n && !set.n && has_left(c))) {
 		client_end(c);
 	} else if (keep_datagram(c, data, (size_t)n, &set)) {

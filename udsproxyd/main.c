@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 	config_parse(&d->config, argc, argv);
 	log_init("udsproxyd", d->config.log_level);
 	signal(SIGPIPE, SIG_IGN);
-	umask(0); /* one-time sockets are for anybody who knows the name */
+	umask(0); /* servers and clients of any user send to the sockets of once/ and twins/ */
 	if (getuid() == 0 && setgroups(0, NULL))
 		die("cannot drop supplementary groups: %m");
 	raise_limits();

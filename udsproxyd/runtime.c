@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -32,28 +32,22 @@ static void make_dir(const char *path, mode_t mode)
 		die("cannot make the directory %s: %m", path);
 }
 
-/* Leftovers of a run that was killed. */
+static int remove_leftover(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)type;
+	if (at->level && remove(path))
+		log_debug("%s: %m", path);
+	return 0;
+}
+
+/* Of a run that was killed: a socket that was to bear a peer's name may lie below directories. */
 static void empty_dir(const char *dir, const char *name)
 {
 	char path[PATH_SIZE];
-	struct dirent *e;
-	DIR *d;
 
 	join(path, dir, name);
-	d = opendir(path);
-	while (d && (e = readdir(d))) {
-		char entry[PATH_SIZE + 256], socket_path[PATH_SIZE + 264];
-
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(entry, sizeof(entry), "%s/%s", path, e->d_name);
-		snprintf(socket_path, sizeof(socket_path), "%s/socket", entry);
-		unlink(socket_path);
-		if (unlink(entry) && rmdir(entry))
-			log_debug("%s: %m", entry);
-	}
-	if (d)
-		closedir(d);
+	nftw(path, remove_leftover, 8, FTW_DEPTH | FTW_MOUNT | FTW_PHYS);
 }
 
 static int take_lock(const char *dir)
