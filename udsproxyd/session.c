@@ -164,6 +164,14 @@ static bool is_opening(const struct channel *c)
 	return c->session && c->session->state == SESSION_OPENING;
 }
 
+/* Nothing is left but END: a client's datagram, if it is one, is in the server's queue. */
+static void tell_done(struct session *s)
+{
+	if (s->client)
+		client_done(s->client);
+	s->client = NULL;
+}
+
 /* The session is over; its transport was released, or is closed by the caller. */
 static void session_end(struct session *s)
 {
@@ -394,9 +402,7 @@ static void apply(struct session *s, unsigned actions)
 	if (actions & CONN_SEND_END)
 		send_end(s);
 	if (actions & CONN_IDLE) {
-		if (s->client)
-			client_done(s->client);
-		s->client = NULL;
+		tell_done(s);
 		release_transport(s);
 		session_end(s);
 	}
@@ -1063,10 +1069,12 @@ static ssize_t frame_resumed(struct session *s, const struct frame_header *h, co
 	}
 	release_transport(s);
 	/* A peer that has forgotten it had our END, and before that all the rest. */
-	if (conn_complete(&s->conn))
+	if (conn_complete(&s->conn)) {
+		tell_done(s);
 		session_end(s);
-	else
+	} else {
 		session_lost(s, ECONNRESET, "the peer does not know it any more");
+	}
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
@@ -1357,6 +1365,7 @@ void session_transport_broken(struct session *s, int error, const char *why)
 		if (!retry_open(s))
 			session_lost(s, error, why);
 	} else if (is_done(s)) {
+		tell_done(s);
 		session_end(s);
 	} else if (!is_worth_holding(s, error) || hold_begin(s)) {
 		session_lost(s, error, why);
