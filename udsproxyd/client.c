@@ -57,10 +57,23 @@ static void client_free(struct grave *g)
 	free((struct client *)((char *)g - offsetof(struct client, grave)));
 }
 
+/* What is kept until the peer has answered counts like what is kept of a connection. */
+static bool take_room(struct client *c, size_t size)
+{
+	struct stream_budget *b = &c->worker->daemon->budget;
+
+	if (atomic_fetch_add(&b->used, size) + size <= b->limit)
+		return true;
+	atomic_fetch_sub(&b->used, size);
+	return false;
+}
+
 static void drop_datagram(struct client *c)
 {
-	if (c->set)
-		aside_close_set(c->set);
+	if (!c->set)
+		return;
+	atomic_fetch_sub(&c->worker->daemon->budget.used, c->size);
+	aside_close_set(c->set);
 	free(c->set);
 	free(c->datagram);
 	c->set = NULL;
@@ -325,15 +338,19 @@ static void take_request(struct client *c)
 
 static int keep_datagram(struct client *c, const void *data, size_t size, const struct fdset *set)
 {
+	if (!take_room(c, size))
+		return -EAGAIN;
 	c->datagram = malloc(size + 1); /* an empty one, too */
 	c->set = malloc(sizeof(*set));
+	c->size = size;
 	if (!c->datagram || !c->set) {
+		free(c->datagram);
 		free(c->set);
 		c->set = NULL;
+		atomic_fetch_sub(&c->worker->daemon->budget.used, size);
 		return -ENOMEM;
 	}
 	memcpy(c->datagram, data, size);
-	c->size = size;
 	*c->set = *set;
 	return 0;
 }
@@ -343,6 +360,7 @@ static void take_datagram(struct client *c)
 	uint8_t data[STREAM_READ_MAX];
 	struct fdset set;
 	ssize_t n = fd_recvmsg(c->fd, data, sizeof(data), MSG_DONTWAIT | MSG_TRUNC, &set);
+	int err;
 
 	if (n == -EAGAIN)
 		return;
@@ -352,11 +370,14 @@ static void take_datagram(struct client *c)
 		answer(c, ENFILE, DESCRIPTORS_LOST);
 	} else if (n < 0 || (!n && !set.n && has_left(c))) {
 		client_end(c);
-	} else if (keep_datagram(c, data, (size_t)n, &set)) {
-		answer(c, ENOMEM, "out of memory");
 	} else {
-		open_session(c, SOCK_DGRAM, c->flags);
-		return;
+		err = keep_datagram(c, data, (size_t)n, &set);
+		if (!err) {
+			open_session(c, SOCK_DGRAM, c->flags);
+			return;
+		}
+		answer(c, -err,
+		       err == -EAGAIN ? "too much is under way (--buffer-limit)" : "out of memory");
 	}
 	aside_close_set(&set);
 }
