@@ -22,7 +22,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "proxyreq.h"
 #include "runtime.h"
@@ -178,17 +177,9 @@ static int connect_to(int client, const struct sockaddr_un *at)
 	return connect(client, (const struct sockaddr *)at, sizeof(*at)) ? -errno : 0;
 }
 
-static int connect_datagram(struct worker *w, int client, const char *name, size_t len)
+int alias_datagrams(struct worker *w, const char *name, size_t len, struct sockaddr_un *at)
 {
-	struct sockaddr_un at;
-	_cleanup_close_ int fd = make_socket(w, SOCK_DGRAM, name, len, &at);
-	int err;
-
-	if (fd < 0)
-		return fd;
-	err = connect_to(client, &at);
-	unlink(at.sun_path);
-	return err ? err : take_fd(&fd);
+	return make_socket(w, SOCK_DGRAM, name, len, at);
 }
 
 static void alias_free(struct grave *g)
@@ -306,12 +297,9 @@ static int connect_and_take(struct alias *a, int client)
 
 int alias_connect(struct worker *w, int client, int socktype, const char *name, size_t len)
 {
-	struct alias *a;
+	struct alias *a = alias_for(w, socktype, name, len);
 	int fd;
 
-	if (socktype == SOCK_DGRAM)
-		return connect_datagram(w, client, name, len);
-	a = alias_for(w, socktype, name, len);
 	if (!a)
 		return -errno;
 	a->used = true;

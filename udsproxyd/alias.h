@@ -11,6 +11,8 @@
 #ifndef ALIAS_H
 #define ALIAS_H
 
+#include <sys/un.h>
+
 #include "worker.h"
 
 struct alias;
@@ -21,7 +23,7 @@ void alias_start(struct daemon *d);
 void alias_stop(void);
 
 /**
- * alias_connect() - connect a client's socket to a fresh one of ours
+ * alias_connect() - connect a client's stream or packet socket to a fresh one of ours
  * @client	an AF_UNIX socket of type @socktype, which stays the caller's
  * @name, @len	what the client asked for
  * Never waits for a client or a file system.
@@ -31,6 +33,11 @@ void alias_stop(void);
  * @client stays connected, to nobody.)
  */
 int alias_connect(struct worker *w, int client, int socktype, const char *name, size_t len);
+/**
+ * alias_datagrams() - a fresh socket of datagrams for one client
+ * @at		where the client's is to be connected to; the caller removes the file
+ * Return: it, non-blocking, the caller's; or a negative errno and there is no file. */
+int alias_datagrams(struct worker *w, const char *name, size_t len, struct sockaddr_un *at);
 
 /** alias_end_all() - let go of what is kept for the next; of a worker whose loop has ended */
 void alias_end_all(struct worker *w);

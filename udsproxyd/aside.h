@@ -4,8 +4,9 @@
  *
  * The DPU mounts the HOST's directories by sshfs over rexec, that is, through this very daemon. A
  * worker that waited for such a file system would wait for itself. So a worker opens only what
- * the kernel has at hand (RESOLVE_CACHED, openat2(2)) and leaves the rest, and the closing of
- * files (which may write, fuse(4)), to a thread made for it.
+ * the kernel has at hand (RESOLVE_CACHED, openat2(2)) and leaves the rest to a thread made for it:
+ * all of it where there is no openat2(2), the closing of files (which may write, fuse(4)), and
+ * connecting to a path that a stranger has passed.
  */
 #ifndef ASIDE_H
 #define ASIDE_H

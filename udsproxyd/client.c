@@ -45,9 +45,17 @@ struct client {
 	int path;   /* O_PATH of its name, if it is of datagrams and has one; or -1 */
 	int socktype;
 
+	struct pairing *pairing; /* while it and ours are being connected, or NULL */
+
 	uint8_t *datagram; /* to be sent, and its descriptors */
 	size_t size;
 	struct fdset *set;
+};
+
+/* Its own name may be on a file system that has to be waited for (aside.h). */
+struct pairing {
+	struct client *client; /* NULL: it has left meanwhile */
+	struct dgram_pair pair;
 };
 
 static void on_client(evutil_socket_t fd, short what, void *arg);
@@ -87,6 +95,8 @@ static void client_end(struct client *c)
 	close(c->fd);
 	close_keep_errno(c->socket);
 	aside_close(c->path);
+	if (c->pairing)
+		c->pairing->client = NULL;
 	drop_datagram(c);
 	worker_bury(c->worker, &c->grave);
 }
@@ -209,37 +219,11 @@ static void open_session(struct client *c, int socktype, uint16_t flags)
 	}
 }
 
-/* One that waits no longer must not find its socket connected. Return: our end, or a negative
- * errno. */
-static int connect_socket(struct client *c)
-{
-	_cleanup_close_ int fd = -1;
-	struct ucred who;
-	socklen_t len = sizeof(who);
-	int err;
-
-	if (has_left(c))
-		return -ECANCELED;
-	fd = alias_connect(c->worker, c->socket, c->socktype, c->name, c->name_len);
-	if (fd < 0 || c->socktype != SOCK_DGRAM)
-		return take_fd(&fd);
-	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &who, &len))
-		return -errno;
-	err = dgram_client(c->session, fd, c->socket, c->path, &who);
-	return err ? err : take_fd(&fd);
-}
-
-void client_offer(struct client *c)
+/* Its socket is connected to @fd (taken), or to nothing: a negative errno. */
+static void socket_connected(struct client *c, int fd)
 {
 	struct session *s = c->session;
-	int fd;
 
-	if (c->set) {
-		session_send_once(s, c->datagram, c->size, c->set);
-		drop_datagram(c);
-		return;
-	}
-	fd = connect_socket(c);
 	if (fd < 0) {
 		answer(c, -fd, "the program's socket cannot be connected");
 		session_client_gone(s);
@@ -247,6 +231,77 @@ void client_offer(struct client *c)
 	}
 	answer(c, 0, "");
 	session_client_connected(s, fd);
+}
+
+static void connect_back(void *arg)
+{
+	struct pairing *p = arg;
+
+	dgram_pair_back(&p->pair);
+}
+
+static void paired(struct worker *w, void *arg)
+{
+	struct pairing *p = arg;
+	struct client *c = p->client;
+
+	(void)w;
+	if (c)
+		c->pairing = NULL;
+	if (c && !has_left(c)) {
+		socket_connected(c, dgram_pair_end(&p->pair, c->socket, c->session));
+	} else {
+		dgram_pair_drop(&p->pair);
+		if (c)
+			leave(c);
+	}
+	free(p);
+}
+
+static void connect_datagrams(struct client *c)
+{
+	struct pairing *p = malloc(sizeof(*p));
+	int err = -ENOMEM;
+
+	if (p)
+		err = dgram_pair_begin(&p->pair, c->worker, c->socket, take_fd(&c->path), c->name,
+				       c->name_len);
+	if (err) {
+		free(p);
+		socket_connected(c, err);
+		return;
+	}
+	p->client = c;
+	c->pairing = p;
+	if (p->pair.path < 0) {
+		connect_back(p);
+		paired(c->worker, p);
+		return;
+	}
+	err = aside_run(c->worker, connect_back, paired, p);
+	if (!err)
+		return;
+	c->pairing = NULL;
+	dgram_pair_drop(&p->pair);
+	free(p);
+	socket_connected(c, err);
+}
+
+void client_offer(struct client *c)
+{
+	struct session *s = c->session;
+
+	if (c->set) {
+		session_send_once(s, c->datagram, c->size, c->set);
+		drop_datagram(c);
+	} else if (has_left(c)) { /* it must not find its socket connected */
+		leave(c);
+	} else if (c->socktype == SOCK_DGRAM) {
+		connect_datagrams(c);
+	} else {
+		socket_connected(
+			c, alias_connect(c->worker, c->socket, c->socktype, c->name, c->name_len));
+	}
 }
 
 /* ---- requests ---------------------------------------------------------------------------- */

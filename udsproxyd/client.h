@@ -21,7 +21,8 @@ void client_accept_control(struct worker *w, int fd);
 void client_end_all(struct worker *w);
 
 /* From session.c; the client is freed by both sooner or later. */
-/** client_offer() - the far side is connected: now its socket is, or the session ends */
+/** client_offer() - the far side is connected: now its socket is, perhaps after a while, or the session
+ * ends */
 void client_offer(struct client *c);
 /** client_done() - the datagram that it had sent has been delivered */
 void client_done(struct client *c);

@@ -75,7 +75,6 @@ void connector_drop(const struct connector_result *r)
 	if (r->fd >= 0)
 		connector_remove_name(r->fd);
 	close_keep_errno(r->fd);
-	close_keep_errno(r->server);
 }
 
 /* A server answers to the name of who has sent, which must be one that it can resolve. */
@@ -101,8 +100,7 @@ static int connect_address(int fd, const struct sockaddr_un *sa, socklen_t len)
 	return connect(fd, (const struct sockaddr *)sa, len) ? -errno : 0;
 }
 
-/* To the socket that the O_PATH descriptor @path_fd stands for, whatever its name is by now. */
-static int connect_inode(int fd, int path_fd)
+int connector_connect_inode(int fd, int path_fd)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
@@ -130,7 +128,7 @@ static int connect_beneath(int fd, int *path, const char *rest, bool cached)
 {
 	if (*rest)
 		replace_fd(path, aside_open_beneath(*path, rest, O_PATH, cached));
-	return *path < 0 ? not_at_hand(*path, cached) : connect_inode(fd, *path);
+	return *path < 0 ? not_at_hand(*path, cached) : connector_connect_inode(fd, *path);
 }
 
 static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
@@ -163,8 +161,6 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
 		return err;
 	err = connect_beneath(fd, &path, rest, cached);
 	become_self();
-	if (!err && o->socktype == WIRE_DGRAM)
-		r->server = take_fd(&path);
 	return err;
 }
 
@@ -182,7 +178,7 @@ static int connect_twin(struct daemon *d, const struct frame_open *o, int fd,
 	err = become(c);
 	if (err)
 		return err;
-	err = connect_inode(fd, twin);
+	err = connector_connect_inode(fd, twin);
 	become_self();
 	return err;
 }
@@ -195,7 +191,7 @@ void connector_connect(struct daemon *d, const struct frame_open *o, bool cached
 	int socktype = local_socktype(o->socktype);
 	int err;
 
-	*r = (struct connector_result){ .fd = -EPROTOTYPE, .server = -1 };
+	*r = (struct connector_result){ .fd = -EPROTOTYPE };
 	c.uid = config_mapped(config->map_uid, config->n_map_uid, c.uid);
 	c.gid = config_mapped(config->map_gid, config->n_map_gid, c.gid);
 	for (size_t i = 0; i < c.n_groups; i++)

@@ -12,7 +12,6 @@ struct connector_result {
 		   -EINPROGRESS: the name is not at hand */
 	bool explicit_credentials; /* every message must carry `credentials` */
 	struct ucred credentials;
-	int server; /* of datagrams: O_PATH, the caller's; -1: it has an abstract name */
 	char reason[WIRE_REASON_MAX];
 };
 
@@ -27,6 +26,9 @@ struct connector_result {
 void connector_connect(struct daemon *d, const struct frame_open *o, bool cached,
 		       struct connector_result *r);
 
+/** connector_connect_inode() - connect @fd to the socket that the O_PATH descriptor @path_fd stands for,
+ * whatever its name is by now. May wait for its file system. Return: 0 or a negative errno. */
+int connector_connect_inode(int fd, int path_fd);
 /** connector_drop() - a result that nobody wants */
 void connector_drop(const struct connector_result *r);
 /** connector_remove_name() - before a socket of datagrams with a path is closed */

@@ -10,49 +10,62 @@
  *
  * Answers have to be sent to the client's socket by its name, for there is no other way to it. A
  * name is what the client says it is, and might lead to some other program's socket. So our socket
- * is connected to that name, and then a random datagram is sent from the client's own socket to
- * ours: a connected one receives from its peer alone, so when it arrives, the name was the
- * client's. Until then nothing is written there.
+ * is connected to that name, and then the client's to ours, once more: the kernel lets nobody send
+ * to a connected socket, nor connect to it, but that one's own peer. (First the client's is
+ * connected to ours: as long as it is connected to another server it could not be connected to.)
  *
- * The server's side. Another socket that is connected to the server's name is refused
- * (ECONNREFUSED) when the server has its own no more, and notices nothing when it has. That is
- * tried each second.
+ * The server's side. Our socket is connected to the server's, and whether that is closed is asked
+ * of the kernel (netlink.h) each second. Nothing else is: the server's name may be another's by
+ * now, and to look at a path may mean to wait for a file system. A kernel that cannot tell leaves
+ * it to the next datagram, which is refused.
  */
 #include "dgram.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/un.h>
+#include <time.h>
 
+#include "alias.h"
+#include "aside.h"
 #include "connector.h"
+#include "netlink.h"
 #include "util.h"
 
 #define SCAN_FIRST_MS 250  /* between looks for those that have left, */
-#define SCAN_LAST_MS 5000  /* doubled up to this */
+#define SCAN_LAST_MS 5000  /* doubled up to this; */
+#define SCAN_SHARE 20	   /* at least so many times as long as the last one took */
 #define PROBE_MS 1000	   /* between looks whether the server is there */
 #define DGRAM_WAIT_MS 5000 /* for the server to make room for the one datagram */
+#define RETRY_MS 10	   /* after a failure that is not the other end's */
 
 #define PATH_OFFSET offsetof(struct sockaddr_un, sun_path)
 
 struct dgram {
 	LIST_ENTRY(dgram) entry;
 	struct session *session;
-	int fd;		/* the session's local end */
-	uint16_t flags; /* enum wire_dgram_flags, at the server's side */
-	struct event timer;
+	int fd;		    /* the session's local end */
+	uint16_t flags;	    /* enum wire_dgram_flags, at the server's side */
+	struct event timer; /* the next look at the server, or the end of the wait for room */
+	struct event retry;
 
-	int server;    /* O_PATH of its name, -1: it is abstract, and fd's peer name */
 	ino_t ino;     /* of the client's side's fd; 0 at the server's side */
 	unsigned refs; /* to it, when last looked at */
-	bool answers;  /* the client's socket may be written to, as far as is known */
-	bool asked;    /* whether it is the client's: `question` is under way */
-	struct frame_id question;
+	bool answers;  /* the client's socket may be written to */
 };
 
 static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void on_retry(evutil_socket_t fd, short what, void *arg);
+
+static void arm(struct event *timer, unsigned ms)
+{
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
+
+	event_add(timer, &tv);
+}
 
 static struct dgram *dgram_new(struct session *s, int fd)
 {
@@ -62,8 +75,8 @@ static struct dgram *dgram_new(struct session *s, int fd)
 		return NULL;
 	d->session = s;
 	d->fd = fd;
-	d->server = -1;
 	event_assign(&d->timer, s->worker->base, -1, 0, on_timer, d);
+	event_assign(&d->retry, s->worker->base, -1, 0, on_retry, d);
 	LIST_INSERT_HEAD(&s->worker->dgrams, d, entry);
 	s->dgram = d;
 	return d;
@@ -76,18 +89,10 @@ void dgram_end(struct session *s)
 	s->dgram = NULL;
 	LIST_REMOVE(d, entry);
 	event_del(&d->timer);
+	event_del(&d->retry);
 	if (d->flags & WIRE_OPEN_PATH)
 		connector_remove_name(d->fd);
-	close_keep_errno(d->server);
 	free(d);
-}
-
-/* The other end was closed. What is still queued is read, and then it is the end. */
-static void note_gone(struct session *s)
-{
-	s->gone = s->readable = true;
-	if (s->transport)
-		event_active(&s->transport->event, 0, 0); /* to be pumped */
 }
 
 /* ---- the client's side ----------------------------------------------------------------------- */
@@ -158,26 +163,34 @@ static void scan(struct worker *w)
 	count_references(list, n);
 	for (size_t i = 0; i < n; i++)
 		if (list[i] != &unknown && list[i]->refs <= unknown.refs)
-			note_gone(list[i]->session);
+			session_other_end_closed(list[i]->session);
 }
 
 static void scan_in(struct worker *w, unsigned ms)
 {
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
+	w->dgrams_ms = MAX(ms, w->dgrams_least_ms);
+	arm(&w->dgrams_event, w->dgrams_ms);
+}
 
-	w->dgrams_ms = ms;
-	event_add(&w->dgrams_event, &tv);
+static int64_t cpu_time_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 static void on_scan(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
+	int64_t began = cpu_time_us();
 
 	(void)fd;
 	(void)what;
 	if (!count_clients(w))
 		return;
 	scan(w);
+	w->dgrams_least_ms = (unsigned)((cpu_time_us() - began) * SCAN_SHARE / 1000);
 	scan_in(w, MIN(2 * w->dgrams_ms, SCAN_LAST_MS));
 }
 
@@ -210,157 +223,195 @@ uint16_t dgram_flags(int client)
 		       : 0;
 }
 
-static int connect_back(int fd, int client, int path)
+static int connect_to(int fd, const struct sockaddr_un *to, socklen_t len)
 {
-	struct sockaddr_un sa;
-	socklen_t len = get_name(client, &sa);
-
-	if (len <= PATH_OFFSET || (sa.sun_path[0] && path < 0))
-		return -ENOENT;
-	if (sa.sun_path[0]) {
-		snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d", path);
-		len = sizeof(sa);
-	}
-	return connect(fd, (struct sockaddr *)&sa, len) ? -errno : 0;
+	return connect(fd, (const struct sockaddr *)to, len) ? -errno : 0;
 }
 
-/* Is it the client's socket that our one is connected to? The answer is read later. Somebody else's
- * does not let the client's send (EPERM). */
-static int ask_client(struct dgram *d, int client, const struct ucred *who)
+/* A socket, as far as can be told without waiting for its file system. */
+static bool is_socket(int path)
 {
-	struct ucred as = { .pid = getpid(), .uid = who->uid, .gid = who->gid };
-	ssize_t n;
+	struct statx st;
 
-	worker_random_id(&d->question);
-	n = fd_sendmsg(client, &d->question, sizeof(d->question), MSG_DONTWAIT, NULL, &as);
-	d->asked = n > 0;
-	return n < 0 ? (int)n : 0;
+	return !statx(path, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) &&
+	       S_ISSOCK(st.stx_mode);
 }
 
-int dgram_client(struct session *s, int fd, int client, int path, const struct ucred *who)
+int dgram_pair_begin(struct dgram_pair *p, struct worker *w, int client, int path, const char *name,
+		     size_t len)
 {
-	static const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
-	struct dgram *d = dgram_new(s, fd);
-	struct stat st;
 	int err;
 
-	if (!d || fstat(fd, &st))
-		return -ENOMEM;
-	d->ino = st.st_ino;
-	err = connect_back(fd, client, path);
-	if (!err)
-		err = ask_client(d, client, who);
-	d->answers = !err;
-	if (err)
-		connect(fd, &nobody, sizeof(nobody));
-	if (err != -ENOENT)
-		log_debug("a client's socket is answered: %s", strerror(-err));
-	if (s->worker->dgrams_ms > SCAN_FIRST_MS ||
-	    !event_pending(&s->worker->dgrams_event, EV_TIMEOUT, NULL))
-		scan_in(s->worker, SCAN_FIRST_MS);
+	*p = (struct dgram_pair){ .path = path };
+	p->fd = alias_datagrams(w, name, len, &p->at);
+	err = p->fd < 0 ? p->fd : connect_to(client, &p->at, sizeof(p->at));
+	if (err) {
+		dgram_pair_drop(p);
+		return err;
+	}
+	p->name_len = get_name(client, &p->name);
+	if (p->path >= 0 &&
+	    (p->name_len <= PATH_OFFSET || !p->name.sun_path[0] || !is_socket(p->path))) {
+		aside_close(p->path);
+		p->path = -1;
+	}
 	return 0;
 }
 
-bool dgram_is_ours(struct session *s, const void *data, size_t len)
+void dgram_pair_back(struct dgram_pair *p)
 {
-	struct dgram *d = s->dgram;
+	int err = -ENOENT;
 
-	if (!d->asked || len != sizeof(d->question) || memcmp(data, &d->question, len))
-		return false;
-	d->asked = false;
-	s->writable = true;
-	return true;
+	if (p->path >= 0)
+		err = connector_connect_inode(p->fd, p->path);
+	else if (p->name_len > PATH_OFFSET && !p->name.sun_path[0])
+		err = connect_to(p->fd, &p->name, p->name_len);
+	p->answers = !err;
+	if (err != -ENOENT)
+		log_debug("a client's socket is answered: %s", strerror(-err));
 }
 
-static ssize_t write_answer(struct dgram *d, const void *data, size_t len, const struct fdset *set)
+void dgram_pair_drop(struct dgram_pair *p)
 {
-	ssize_t n;
+	if (p->fd >= 0)
+		unlink(p->at.sun_path);
+	close_keep_errno(p->fd);
+	aside_close(p->path);
+}
 
-	if (d->asked)
-		return -EAGAIN;
-	n = d->answers ? fd_sendmsg(d->fd, data, len, MSG_DONTWAIT, set, NULL) : 0;
-	return n == -EAGAIN || n == -ECONNREFUSED ? n : (ssize_t)len;
+/* Ours is connected to the client's socket if that may be connected to ours, too (else EPERM). */
+static void verify(struct dgram_pair *p, int client)
+{
+	static const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+	int err = connect_to(client, &p->at, sizeof(p->at));
+
+	if (!err)
+		return;
+	log_debug("a client's socket is not answered: %s", strerror(-err));
+	p->answers = false;
+	connect(p->fd, &nobody, sizeof(nobody));
+}
+
+int dgram_pair_end(struct dgram_pair *p, int client, struct session *s)
+{
+	struct dgram *d = dgram_new(s, p->fd);
+	struct worker *w = s->worker;
+	struct stat st;
+	int fd;
+
+	if (!d || fstat(p->fd, &st)) {
+		if (d)
+			dgram_end(s);
+		dgram_pair_drop(p);
+		return -ENOMEM;
+	}
+	if (p->answers)
+		verify(p, client);
+	d->ino = st.st_ino;
+	d->answers = p->answers;
+	fd = take_fd(&p->fd);
+	unlink(p->at.sun_path);
+	aside_close(p->path);
+	if (w->dgrams_ms > MAX(SCAN_FIRST_MS, w->dgrams_least_ms) ||
+	    !event_pending(&w->dgrams_event, EV_TIMEOUT, NULL))
+		scan_in(w, SCAN_FIRST_MS);
+	return fd;
+}
+
+/* ---- sending -------------------------------------------------------------------------------- */
+
+/* An ECONNRESET that the other end has left, once, when it disconnected from ours says nothing of
+ * this datagram. */
+static ssize_t send_to(int fd, const void *data, size_t len, const struct fdset *set,
+		       const struct ucred *as)
+{
+	ssize_t n = fd_sendmsg(fd, data, len, MSG_DONTWAIT, set, as);
+
+	return n == -ECONNRESET ? fd_sendmsg(fd, data, len, MSG_DONTWAIT, set, as) : n;
+}
+
+/* What is the machine's state rather than the other end's: it passes, and no event tells when. */
+static bool is_passing(ssize_t error)
+{
+	return error == -ENOBUFS || error == -ENOMEM || error == -ETOOMANYREFS;
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct dgram *d = arg;
+
+	(void)fd;
+	(void)what;
+	d->session->writable = true;
+	session_pump(d->session);
 }
 
 /* ---- the server's side ----------------------------------------------------------------------- */
 
-static void arm(struct dgram *d, unsigned ms)
-{
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
-
-	event_add(&d->timer, &tv);
-}
-
-int dgram_server(struct session *s, int fd, int server, uint16_t flags)
+int dgram_server(struct session *s, int fd, uint16_t flags)
 {
 	struct dgram *d = dgram_new(s, fd);
 
 	if (!d) {
 		if (flags & WIRE_OPEN_PATH)
 			connector_remove_name(fd);
-		close_keep_errno(server);
 		close_keep_errno(fd);
 		return -ENOMEM;
 	}
-	d->server = server;
 	d->flags = flags;
 	if (!(flags & WIRE_OPEN_ONE))
-		arm(d, PROBE_MS);
+		arm(&d->timer, PROBE_MS);
 	return fd;
-}
-
-static bool server_is_there(const struct dgram *d)
-{
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	socklen_t len = sizeof(sa);
-
-	if (d->server >= 0)
-		snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d", d->server);
-	else if (getpeername(d->fd, (struct sockaddr *)&sa, &len))
-		return false;
-	return fd < 0 || !connect(fd, (struct sockaddr *)&sa, len) || errno != ECONNREFUSED;
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct dgram *d = arg;
-	struct session *s = d->session;
 
 	(void)fd;
 	(void)what;
 	if (d->flags & WIRE_OPEN_ONE)
-		session_abort(s, EAGAIN, "the server's queue stays full");
-	else if (server_is_there(d))
-		arm(d, PROBE_MS);
+		session_abort(d->session, EAGAIN, "the server's queue stays full");
+	else if (netlink_peer_closed(d->fd) == 1)
+		session_other_end_closed(d->session);
 	else
-		note_gone(s);
+		arm(&d->timer, PROBE_MS);
 }
 
-static ssize_t write_request(struct dgram *d, const void *data, size_t len, const struct fdset *set)
+/* The answer of the one datagram's session. */
+static ssize_t sent_once(struct dgram *d, ssize_t n, size_t len)
 {
-	struct session *s = d->session;
-	ssize_t n = fd_sendmsg(d->fd, data, len, MSG_DONTWAIT, set,
-			       s->explicit ? &s->credentials : NULL);
-
 	if (n == -EAGAIN && !(d->flags & WIRE_OPEN_NOWAIT)) {
-		if (d->flags & WIRE_OPEN_ONE && !event_pending(&d->timer, EV_TIMEOUT, NULL))
-			arm(d, DGRAM_WAIT_MS);
+		if (!event_pending(&d->timer, EV_TIMEOUT, NULL))
+			arm(&d->timer, DGRAM_WAIT_MS);
 		return n;
 	}
-	if (n >= 0)
-		return (ssize_t)len;
-	/* Whatever it is, the connection is of no use any more. */
-	if (!(d->flags & WIRE_OPEN_ONE))
-		return -ECONNREFUSED;
-	session_abort(s, (int)-n, "the server's socket does not take it"); /* frees @d */
+	event_del(&d->timer);
+	if (n < 0)
+		session_abort(d->session, (int)-n,
+			      "the server's socket does not take it"); /* frees @d */
 	return (ssize_t)len;
 }
 
 ssize_t dgram_write(struct session *s, const void *data, size_t len)
 {
 	struct dgram *d = s->dgram;
+	ssize_t n;
 
-	return d->ino ? write_answer(d, data, len, s->arriving)
-		      : write_request(d, data, len, s->arriving);
+	if (!d) /* a passed socket */
+		return send_to(s->fd, data, len, s->arriving, NULL);
+	if (d->ino && !d->answers)
+		return (ssize_t)len;
+	n = send_to(d->fd, data, len, s->arriving, s->explicit ? &s->credentials : NULL);
+	if (is_passing(n)) {
+		arm(&d->retry, RETRY_MS);
+		n = -EAGAIN;
+	}
+	if (d->flags & WIRE_OPEN_ONE)
+		return sent_once(d, n, len);
+	if (n >= 0 || n == -EAGAIN)
+		return n < 0 ? n : (ssize_t)len;
+	/* An answer that the client does not take is lost. A server that takes none, whatever the
+	 * reason, is of no use any more. */
+	return n == -ECONNREFUSED || !d->ino ? -ECONNREFUSED : (ssize_t)len;
 }

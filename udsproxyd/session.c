@@ -566,10 +566,11 @@ static void end_of_file(struct session *s)
 		step(s, CONN_LOCAL_GONE);
 }
 
-/* The other end of a datagram socket was closed; what it had sent is still to be read. */
-static void note_gone(struct session *s)
+void session_other_end_closed(struct session *s)
 {
 	s->gone = s->readable = true;
+	if (s->transport)
+		event_active(&s->transport->event, 0, 0); /* to be pumped */
 }
 
 /* Is there anything (more) to read from the local end? */
@@ -655,10 +656,9 @@ static bool read_local(struct session *s)
 		s->readable = false;
 		return false;
 	}
-	if (s->dgram && n > 0 && dgram_is_ours(s, data, (size_t)n)) {
-		aside_close_set(&set);
+	/* A datagram socket's other end has disconnected from ours, which ends nothing, and what it had sent is there. */
+	if (n == -ECONNRESET && s->local == SESSION_DATAGRAM)
 		return true;
-	}
 	if (n == -EPROTO || n == -EMSGSIZE) {
 		session_abort(s, (int)-n, n == -EPROTO ? "descriptors were lost: too many are open"
 						       : "a message is too large");
@@ -716,7 +716,7 @@ static ssize_t write_local(struct session *s, const void *data, size_t len)
 {
 	ssize_t n;
 
-	if (s->dgram)
+	if (s->local == SESSION_DATAGRAM)
 		return dgram_write(s, data, len);
 	if (s->local == SESSION_PIPE) {
 		n = write(s->fd, data, len);
@@ -756,7 +756,7 @@ static ssize_t deliver(struct session *s, const void *data, size_t len)
 		if (n < 0)
 			log_debug("the local end takes no more: %s", strerror((int)-n));
 		if (s->local == SESSION_DATAGRAM && (n == -ECONNREFUSED || n == -ENOTCONN))
-			note_gone(s);
+			session_other_end_closed(s);
 		else if (n < 0)
 			reader_gone(s);
 	}
@@ -1193,9 +1193,7 @@ void sessions_tidy(struct worker *w)
 		if (s->local != SESSION_DATAGRAM || s->dgram || s->state != SESSION_RUNNING || s->fd < 0 ||
 		    s->gone || netlink_peer_closed(s->fd) != 1)
 			continue;
-		note_gone(s);
-		if (s->transport)
-			event_active(&s->transport->event, 0, 0); /* to be pumped */
+		session_other_end_closed(s);
 	}
 }
 
@@ -1497,7 +1495,7 @@ static void connected(struct session *s, const struct frame_open *o, struct conn
 	free(s->open_payload);
 	s->open_payload = NULL;
 	if (r->fd >= 0 && o->socktype == WIRE_DGRAM)
-		r->fd = dgram_server(s, r->fd, r->server, o->flags);
+		r->fd = dgram_server(s, r->fd, o->flags);
 	if (r->fd < 0) {
 		answer(s, -r->fd, r->reason);
 		return;

@@ -115,7 +115,8 @@ struct session {
  * Return: the session, which ends by itself; NULL and nothing happened. */
 struct session *session_open(struct worker *w, const struct frame_open *o, enum session_local local,
 			     struct client *client, struct channel *channel, int fd);
-/** session_client_connected() - the client's socket is connected to @fd, taken */
+/** session_client_connected() - the client's socket is connected to @fd, taken; perhaps some time after
+ * client_offer() */
 void session_client_connected(struct session *s, int fd);
 /** session_send_once() - send this datagram for the client, and nothing else; @set stays the caller's */
 void session_send_once(struct session *s, uint8_t *data, size_t len, struct fdset *set);
@@ -143,6 +144,8 @@ void session_pump(struct session *s);
 void session_kick_waiting(struct worker *w);
 /** sessions_tidy() - look for datagram sockets whose other end is closed; every few seconds */
 void sessions_tidy(struct worker *w);
+/** session_other_end_closed() - of a datagram socket: what it had sent is read, and then it is the end */
+void session_other_end_closed(struct session *s);
 /** session_abort() - end it, telling the peer @error and why */
 void session_abort(struct session *s, int error, const char *why);
 /** session_pass() - remember that @channel, which is read here, was passed over @s */

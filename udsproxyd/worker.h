@@ -86,7 +86,7 @@ struct worker {
 	LIST_HEAD(, alias) aliases; /* the one used last comes first */
 	LIST_HEAD(, dgram) dgrams;  /* of sessions */
 	struct event dgrams_event;  /* dgram.c */
-	unsigned dgrams_ms;
+	unsigned dgrams_ms, dgrams_least_ms;
 	LIST_HEAD(, watch) watches;
 	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
 	unsigned n_idle;
