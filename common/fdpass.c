@@ -98,19 +98,29 @@ static ssize_t peek(int sock, void *data, size_t len, bool *with)
 	return n < 0 ? -errno : n;
 }
 
-/* Bytes that can be read before a message with descriptors; @with: there is one behind them. */
+/* Bytes that can be read if there is no message with descriptors; @with: there is one. */
+static ssize_t plain_queued(int sock, bool *with)
+{
+	uint8_t byte;
+	int queued;
+	ssize_t n;
+
+	/* How many first, then whether: what comes in between is not counted. */
+	if (ioctl(sock, FIONREAD, &queued))
+		return -errno;
+	n = peek(sock, &byte, 1, with);
+	return n > 0 ? MAX(queued, 1) : n;
+}
+
+/* The same, at most @len, and perhaps copied to @data. */
 static ssize_t plain_bytes(int sock, void *data, size_t len, bool *with)
 {
-	int queued;
 	ssize_t n;
 
 	if (len <= PEEK_MAX)
 		return peek(sock, data, len, with);
-	/* How many first, then whether: what comes in between is not counted. */
-	if (ioctl(sock, FIONREAD, &queued))
-		return -errno;
-	n = peek(sock, data, queued ? 1 : len, with);
-	return queued && n > 0 ? MIN((ssize_t)len, (ssize_t)queued) : n;
+	n = plain_queued(sock, with);
+	return MIN(n, (ssize_t)len);
 }
 
 static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
@@ -150,6 +160,14 @@ ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t
 	if (!with)
 		return fd_recvmsg(sock, data, (size_t)n, MSG_DONTWAIT, set);
 	return recv_message(sock, data, len, set, tied);
+}
+
+ssize_t fd_plain_queued(int sock)
+{
+	bool with;
+	ssize_t n = plain_queued(sock, &with);
+
+	return with ? 0 : n;
 }
 
 bool fd_peek_plain(int sock, void *byte)

@@ -48,6 +48,11 @@ ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *se
  */
 ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied);
 
+/** fd_plain_queued() - how many bytes of a stream can be read with no descriptors among them, however they are
+ * read. Return: bytes; 0: at the end of file, or a message with descriptors is queued; or a negative errno (-EAGAIN:
+ * nothing is). */
+ssize_t fd_plain_queued(int sock);
+
 /** fd_peek_plain() - copy the next byte of a stream, which stays there; false when there is none now, or
  * descriptors come with it */
 bool fd_peek_plain(int sock, void *byte);

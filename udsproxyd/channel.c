@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "session.h"
+#include "splice.h"
 #include "util.h"
 #include "watch.h"
 
@@ -21,6 +22,7 @@ struct channel_table {
 };
 
 #define EXPECTED_SECONDS 30
+#define PIPE_WIDE 262144
 
 _Static_assert(CONFIG_THREADS_MAX <= 64, "a worker is a bit of `kick`");
 
@@ -291,6 +293,26 @@ ssize_t channel_read(struct channel *c, void *data, size_t len)
 		c->moved += (uint64_t)n;
 	else if (n < 0)
 		n = -errno;
+	pthread_mutex_unlock(&c->lock);
+	return n;
+}
+
+void channel_widen(struct channel *c)
+{
+	if (!c->wide)
+		fcntl(c->fd, F_SETPIPE_SZ, PIPE_WIDE);
+	c->wide = true;
+}
+
+ssize_t channel_splice(struct channel *c, struct splice *to, size_t len)
+{
+	ssize_t n;
+
+	channel_widen(c);
+	pthread_mutex_lock(&c->lock);
+	n = splice_fill(to, c->fd, len);
+	if (n > 0)
+		c->moved += (uint64_t)n;
 	pthread_mutex_unlock(&c->lock);
 	return n;
 }

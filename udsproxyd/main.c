@@ -156,6 +156,9 @@ int main(int argc, char **argv)
 	d->channels = channels_new();
 	d->accepted = accepted_new();
 	d->budget.limit = d->config.buffer_limit;
+	d->null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (d->null_fd < 0)
+		die("/dev/null: %m");
 	workers_init(d);
 	acceptors = calloc((size_t)d->config.threads, sizeof(*acceptors));
 	if (!acceptors)
@@ -205,6 +208,7 @@ int main(int argc, char **argv)
 	daemon_free_rules(d);
 	close(d->transports_fd);
 	close(d->requests_fd);
+	close(d->null_fd);
 	close(control_fd);
 	runtime_close(d->config.runtime_dir, lock);
 	return 0;

@@ -10,8 +10,8 @@
  * or as long as the peer has too much to acknowledge; no frame is taken from the transport that the
  * local end has no room for: so both directions are bounded, and neither can block the other.
  *
- * What is read lies in `out` until it is acknowledged (stream.h). When the transport breaks, the session
- * is held (hold.h) and goes on over the next where the peer says that it stopped.
+ * What is read is kept until it is acknowledged, in `out` (stream.h) or, when it is much, outside of it (bulk.h). When
+ * the transport breaks, the session is held (hold.h) and goes on over the next where the peer says that it stopped.
  *
  * What ends and how is decided by conn.c; apply() carries its actions out.
  */
@@ -25,6 +25,7 @@
 
 #include "accepted.h"
 #include "aside.h"
+#include "bulk.h"
 #include "canon.h"
 #include "channel.h"
 #include "client.h"
@@ -188,8 +189,8 @@ static void session_end(struct session *s)
 	hold_forget(s);
 	if (!s->dialled)
 		accepted_remove(s->worker->daemon->accepted, s);
-	if (s->splice)
-		splice_put(s->worker, s->splice);
+	splice_put(s->worker, s->splice);
+	bulk_end(s);
 	stream_out_free(&s->out);
 	forget_arriving(s);
 	fdmap_forget_files(s);
@@ -285,7 +286,9 @@ void session_abort(struct session *s, int error, const char *why)
 	if (s->client)
 		client_refuse(s->client, error, why);
 	s->client = NULL;
-	if (s->transport)
+	if (s->transport && bulk_bring_inside(s))
+		transport_close(s->transport);
+	else if (s->transport)
 		transport_abort(s->transport, error, why);
 	session_end(s);
 }
@@ -620,6 +623,26 @@ static void forward(struct session *s, uint8_t *data, size_t n, struct fdset *se
 		forward_message(s, data == passing ? data + tied : passing, n - tied, set);
 }
 
+/* Of a socket from somewhere else, a byte may have to stay where it is. */
+static bool is_bulk(const struct session *s)
+{
+	return s->bulk || (s->large && (s->local == SESSION_PIPE || (s->local == SESSION_STREAM && !s->sticky)));
+}
+
+/* What is large goes past this program's memory. Return: as bulk_fill(). */
+static ssize_t read_bulk(struct session *s)
+{
+	ssize_t n = bulk_fill(s, stream_room(&s->out));
+
+	if (n <= 0)
+		return n;
+	if (s->passed)
+		send_order(s);
+	if (s->state != SESSION_ENDED && bulk_frame(s, (size_t)n))
+		session_abort(s, ENOMEM, "out of memory");
+	return n;
+}
+
 /* One read; true when it got anywhere. */
 static bool read_local(struct session *s)
 {
@@ -642,6 +665,15 @@ static bool read_local(struct session *s)
 	}
 	if (s->resuming || s->out.sent != s->out.end || s->feeding)
 		return false;
+	if (is_bulk(s)) {
+		n = read_bulk(s);
+		if (n > 0)
+			return true;
+		if (n == -EAGAIN) {
+			s->readable = false;
+			return false;
+		}
+	}
 	data = reading_room(s, &len);
 	if (!data)
 		return false;
@@ -685,6 +717,11 @@ bool session_passes_on(const struct session *s, uint8_t type)
 struct stream_out *session_may_send(struct session *s)
 {
 	return s->resuming ? NULL : &s->out;
+}
+
+ssize_t session_send_outside(struct session *s, int to)
+{
+	return bulk_send(s, to);
 }
 
 bool session_walks(const struct session *s)
@@ -789,8 +826,11 @@ static void passed_on(struct session *s, size_t n)
 		channel_delivered(s->channel, n, s->worker->daemon);
 }
 
-bool session_can_splice(struct session *s)
+bool session_can_splice(struct session *s, size_t len)
 {
+	/* Into a pipe the rest of a payload, too: that is one call, as write(2) would be. */
+	if (len < SPLICE_MIN && s->local != SESSION_PIPE)
+		return false;
 	if (s->state != SESSION_RUNNING || s->fd < 0 || s->explicit || s->arriving || !is_sink(s) ||
 	    has_packets(s))
 		return false;
@@ -802,17 +842,33 @@ bool session_can_splice(struct session *s)
 	return s->splice || s->local == SESSION_PIPE;
 }
 
-/* Into a pipe, which is a splice's end itself. */
+static bool is_there(int sock)
+{
+	uint8_t byte;
+
+	return recv(sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* Into a pipe, which is a splice's end itself: then EAGAIN is said of either side, and asking them would be too late.
+ * But where there was something to read before, it can only be the pipe. */
 static ssize_t splice_to_pipe(struct session *s, int from, size_t len)
 {
-	ssize_t n = splice_through(from, s->fd, len);
+	bool was_there = false;
+	ssize_t n;
 
+	channel_widen(s->channel);
+	while ((n = splice_through(from, s->fd, len)) == -EAGAIN) {
+		if (was_there) {
+			s->writable = false;
+			return -EBUSY;
+		}
+		was_there = is_there(from);
+		if (!was_there)
+			return n;
+	}
 	if (n > 0) {
 		stream_walked(&s->in, (size_t)n);
 		passed_on(s, (size_t)n);
-	} else if (n == -EAGAIN && !has_event(s, POLLOUT)) {
-		s->writable = false;
-		return -EBUSY;
 	} else if (n == -EPIPE) {
 		reader_gone(s);
 		return -EBUSY;
@@ -845,7 +901,7 @@ bool session_drain(struct session *s)
 	if (!p)
 		return true;
 	while (p->filled && s->writable && n >= 0) {
-		n = splice_drain(p, s->fd);
+		n = splice_drain(p, s->fd, p->filled);
 		if (n == -EAGAIN)
 			s->writable = false;
 		else if (n > 0)
@@ -1047,6 +1103,17 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	return true;
 }
 
+/* The peer has received so much of what was sent. Return: 0, or a negative errno: it cannot have (-EPROTO), or we
+ * cannot go on there. */
+static int rewind_out(struct session *s, uint64_t received)
+{
+	int err = bulk_bring_inside(s);
+
+	if (err)
+		return err;
+	return stream_rewind(&s->out, received) ? 0 : -EPROTO;
+}
+
 /* What was acknowledged may have been lost with the former transport. */
 static void go_on(struct session *s)
 {
@@ -1059,10 +1126,13 @@ static void go_on(struct session *s)
 static ssize_t frame_resumed(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
 	struct frame_resumed r;
+	int err;
 
-	if (frame_get_resumed(&r, payload, h->length) ||
-	    (!r.error && !stream_rewind(&s->out, r.received)))
+	if (frame_get_resumed(&r, payload, h->length))
 		return -EPROTO;
+	err = r.error ? 0 : rewind_out(s, r.received);
+	if (err)
+		return err;
 	if (!r.error) {
 		go_on(s);
 		return (ssize_t)(WIRE_HEADER + h->length);
@@ -1164,6 +1234,7 @@ void session_pump(struct session *s)
 		if (s->transport != t)
 			return;
 	}
+	bulk_tidy(s);
 	if (more && t)
 		event_active(&t->event, 0, 0);
 }
@@ -1409,6 +1480,7 @@ int session_resume(struct transport *t, const struct frame_header *h, const uint
 	struct frame_resume r;
 	struct worker *w;
 	struct session *s;
+	int err;
 
 	if (frame_get_resume(&r, payload, h->length))
 		return -EPROTO;
@@ -1423,8 +1495,11 @@ int session_resume(struct transport *t, const struct frame_header *h, const uint
 	 * not may have given up this attempt, and be served on another transport: for that nothing has changed. */
 	send_resumed(t, 0, s->in.received);
 	transport_flush(t);
-	if (fifo_len(&t->out) || !stream_rewind(&s->out, r.received))
+	if (fifo_len(&t->out))
 		return -EPROTO;
+	err = rewind_out(s, r.received);
+	if (err)
+		return err;
 	if (go_on_over(s, t))
 		return -ENOMEM;
 	go_on(s);
@@ -1434,7 +1509,7 @@ int session_resume(struct transport *t, const struct frame_header *h, const uint
 /* The answer to its OPEN was lost with its transport, or will have to come over this one. */
 static int accept_again(struct session *s, struct transport *t)
 {
-	if (s->in.heard || !stream_rewind(&s->out, 0))
+	if (s->in.heard || rewind_out(s, 0))
 		return -EPROTO;
 	if (go_on_over(s, t))
 		return -ENOMEM;

@@ -16,6 +16,7 @@
 #include "stream.h"
 #include "transport.h"
 
+struct bulk;
 struct channel;
 struct client;
 struct dgram;
@@ -93,7 +94,8 @@ struct session {
 	struct feeding *feeding; /* what its last message copies is being read: fd waits */
 	unsigned connect_tries;
 	struct held *held;     /* while it has no transport, or none that carries it yet */
-	struct splice *splice; /* bytes on their way past us */
+	struct splice *splice; /* bytes on their way past us, to the local end */
+	struct bulk *bulk;     /* and from it */
 
 	struct dgram *dgram;	 /* what datagrams need, or NULL */
 	struct client *client;	 /* OPENING, OFFERED, and for the whole of a single datagram: who asked */
@@ -172,6 +174,9 @@ void sessions_peer_gone(struct worker *w, const struct frame_id *instance);
 void session_transport_broken(struct session *s, int error, const char *why);
 /** session_may_send() - what counted frames there are to send on its transport; NULL: not yet */
 struct stream_out *session_may_send(struct session *s);
+/** session_send_outside() - send to @to what the stream has to be sent next of outside, as it says. Return: bytes, or a
+ * negative errno. */
+ssize_t session_send_outside(struct session *s, int to);
 /** session_walks() - is what comes on its transport its stream yet? */
 bool session_walks(const struct session *s);
 /** session_needs_ack() - must acks be found, for more to be sent? */
@@ -184,7 +189,7 @@ ssize_t session_data_begins(struct session *s);
 ssize_t session_data(struct session *s, const void *data, size_t len);
 /** session_can_splice(), session_splice() - the same for @len bytes that are still in the kernel, read from @from.
  * Return: bytes taken from there; 0 end of file; -EAGAIN none there; -EBUSY none can be taken now. */
-bool session_can_splice(struct session *s);
+bool session_can_splice(struct session *s, size_t len);
 ssize_t session_splice(struct session *s, int from, size_t len);
 /** session_drain() - pass on what was spliced and is not with the local end yet; false: not all */
 bool session_drain(struct session *s);

@@ -1,36 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * splice.h - bytes from one socket to another without passing through this program's memory
+ * splice.h - bytes from one descriptor to another without passing through this program's memory
  *
- * splice(2) needs a pipe between the two. What the second socket does not take stays in the pipe,
- * so a pipe belongs to a session as long as it holds anything; a worker keeps one that is empty.
+ * splice(2) needs a pipe between two sockets. What the second does not take stays in the pipe, so a
+ * pipe belongs to a session as long as it holds anything; a worker keeps some that are empty.
  */
 #ifndef SPLICE_H
 #define SPLICE_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 struct worker;
+
+#define SPLICE_MIN 16384u /* bytes that are worth it */
 
 struct splice {
 	int ends[2];
 	size_t filled;
 };
 
-/** splice_new() - an empty pipe; NULL: none to be had */
-struct splice *splice_new(void);
-/** splice_free() - what it holds is lost */
-void splice_free(struct splice *p);
-/** splice_get() - this worker's, or another, the caller's until splice_put(); NULL: none to be had */
+/* Empty ones at rest; a worker's. Always so many, that a daemon at rest has the same descriptors. */
+#define SPLICES_KEPT 8
+
+struct splices {
+	struct splice *rest[SPLICES_KEPT];
+	unsigned n;
+};
+
+/** splices_init() - as many as can be had */
+void splices_init(struct splices *all);
+void splices_free(struct splices *all);
+
+/** splice_get() - one of this worker's, or another, the caller's until splice_put(); NULL: none to be had */
 struct splice *splice_get(struct worker *w);
-/** splice_put() - give it back; what it holds is lost */
+/** splice_put() - give it back; what it holds is lost. NULL: nothing happens */
 void splice_put(struct worker *w, struct splice *p);
-/** splice_fill() - at most @len bytes of @from into @p, which is empty. Return: bytes, 0 at the end of file,
- * or a negative errno (-EAGAIN: nothing there). */
+
+/** splice_fill() - at most @len bytes of @from into @p. Return: bytes, 0 at the end of file, or a negative
+ * errno (-EAGAIN: nothing there, or no room). */
 ssize_t splice_fill(struct splice *p, int from, size_t len);
-/** splice_drain() - what it holds to @to. Return: bytes, or a negative errno. */
-ssize_t splice_drain(struct splice *p, int to);
-/** splice_through() - the same at once, where @to is a pipe itself */
+/** splice_drain() - at most @len bytes of what it holds to @to. Return: bytes, or a negative errno. */
+ssize_t splice_drain(struct splice *p, int to, size_t len);
+/** splice_through() - from @from to @to at once, where either is a pipe itself */
 ssize_t splice_through(int from, int to, size_t len);
+/** splice_tee() - the first @len bytes of what it holds to @copy, too. Return: bytes, fewer when there is no more
+ * room, or a negative errno. */
+ssize_t splice_tee(struct splice *p, struct splice *copy, size_t len);
+/** splice_read() - the first @len bytes of what it holds, all of them, to memory; 0 or a negative errno */
+int splice_read(struct splice *p, uint8_t *to, size_t len);
+/** splice_forget() - the first @len bytes of what it holds, all of them, to nowhere (@null: /dev/null); 0 or a
+ * negative errno */
+int splice_forget(struct splice *p, int null, size_t len);
 
 #endif

@@ -8,6 +8,9 @@
  * that it covers as a whole, so that `kept` is always a frame's beginning: that is how any byte's
  * frame is found, by going from header to header.
  *
+ * A payload that lies outside has a chunk that holds no more than its frame's header. Offsets in a chunk go
+ * on over what is outside, as if it were there.
+ *
  * In: stream_walk() follows the headers of what comes, whether or not it can be delivered yet. It is
  * the one place where acks are read, and it knows at any time how much of the stream is here.
  */
@@ -31,6 +34,7 @@ struct stream_chunk {
 	struct stream_chunk *next;
 	uint32_t size; /* of data */
 	uint32_t end;  /* bytes used */
+	uint32_t outside; /* bytes that follow them elsewhere */
 	uint8_t data[];
 };
 
@@ -39,6 +43,15 @@ struct stream_chunk {
 void stream_pool_init(struct stream_pool *pool, struct stream_budget *budget)
 {
 	*pool = (struct stream_pool){ .budget = budget };
+}
+
+static struct stream_chunk *new_chunk(size_t size)
+{
+	struct stream_chunk *c = malloc(sizeof(*c) + size);
+
+	if (c)
+		*c = (struct stream_chunk){ .size = (uint32_t)size };
+	return c;
 }
 
 /* An empty one for @size bytes. */
@@ -51,11 +64,9 @@ static struct stream_chunk *take(struct stream_pool *pool, size_t size)
 		pool->rest[large] = c->next;
 		pool->n_rest[large]--;
 	} else {
-		size = MAX(size, large ? CHUNK_LARGE : CHUNK_SMALL);
-		c = malloc(sizeof(*c) + size);
+		c = new_chunk(MAX(size, large ? CHUNK_LARGE : CHUNK_SMALL));
 		if (!c)
 			return NULL;
-		c->size = (uint32_t)size;
 	}
 	c->next = NULL;
 	c->end = 0;
@@ -102,6 +113,17 @@ void stream_out_init(struct stream_out *o, struct stream_pool *pool)
 	*o = (struct stream_out){ .pool = pool };
 }
 
+/* What it costs, here and elsewhere. */
+static void charge(struct stream_out *o, const struct stream_chunk *c)
+{
+	atomic_fetch_add(&o->pool->budget->used, c->size + c->outside);
+}
+
+static void uncharge(struct stream_out *o, const struct stream_chunk *c)
+{
+	atomic_fetch_sub(&o->pool->budget->used, c->size + c->outside);
+}
+
 static void drop_first(struct stream_out *o)
 {
 	struct stream_chunk *c = o->first;
@@ -114,7 +136,9 @@ static void drop_first(struct stream_out *o)
 	o->first_at = 0;
 	if (!o->first)
 		o->last = NULL;
-	atomic_fetch_sub(&o->pool->budget->used, c->size);
+	o->outside -= c->outside;
+	o->forgotten += c->outside;
+	uncharge(o, c);
 	give_back(o->pool, c);
 }
 
@@ -126,7 +150,7 @@ void stream_out_free(struct stream_out *o)
 
 static void append(struct stream_out *o, struct stream_chunk *c)
 {
-	atomic_fetch_add(&o->pool->budget->used, c->size);
+	charge(o, c);
 	if (o->last)
 		o->last->next = c;
 	else
@@ -143,6 +167,12 @@ size_t stream_room(const struct stream_out *o)
 	uint64_t out = o->end - o->acked;
 
 	return out + ROOM_USEFUL <= limit ? limit - (size_t)out : 0;
+}
+
+/* Bytes of it, wherever they lie. */
+static uint32_t chunk_end(const struct stream_chunk *c)
+{
+	return c->end + c->outside;
 }
 
 static size_t chunk_room(const struct stream_chunk *c)
@@ -163,14 +193,21 @@ uint8_t *stream_reserve(struct stream_out *o, size_t want, size_t *len)
 	return c->data + c->end + WIRE_HEADER;
 }
 
-static void put_frame(struct stream_out *o, uint8_t type, uint16_t count, uint64_t ack, size_t length)
+static void put_header(struct stream_out *o, uint8_t type, uint16_t count, uint64_t ack, size_t length)
 {
 	struct frame_header h = { .type = type, .count = count, .ack = ack, .length = (uint32_t)length };
 	struct stream_chunk *c = o->last;
 
 	frame_put_header(c->data + c->end, &h);
-	c->end += (uint32_t)(WIRE_HEADER + length);
+	c->end += WIRE_HEADER;
 	o->end += WIRE_HEADER + length;
+}
+
+/* The payload is behind the header's place already. */
+static void put_frame(struct stream_out *o, uint8_t type, uint16_t count, uint64_t ack, size_t length)
+{
+	put_header(o, type, count, ack, length);
+	o->last->end += (uint32_t)length;
 }
 
 void stream_commit(struct stream_out *o, uint8_t type, uint64_t ack, size_t n)
@@ -206,16 +243,77 @@ int stream_add(struct stream_out *o, uint8_t type, uint16_t count, uint64_t ack,
 	return 0;
 }
 
+int stream_add_outside(struct stream_out *o, uint64_t ack, size_t n)
+{
+	struct stream_chunk *c = new_chunk(WIRE_HEADER);
+
+	if (!c)
+		return -ENOMEM;
+	c->outside = (uint32_t)n;
+	append(o, c);
+	put_header(o, WIRE_DATA, 0, ack, n);
+	o->outside += n;
+	return 0;
+}
+
 int stream_unsent(const struct stream_out *o, struct iovec *iov, int max)
 {
 	struct stream_chunk *c = o->cursor ? o->cursor : o->first;
 	uint32_t at = o->cursor ? o->cursor_at : o->first_at;
 	int n = 0;
 
-	for (; c && n < max; c = c->next, at = 0)
+	for (; c && n < max; c = c->next, at = 0) {
 		if (at < c->end)
 			iov[n++] = (struct iovec){ .iov_base = c->data + at, .iov_len = c->end - at };
+		if (c->outside && at < chunk_end(c))
+			break;
+	}
 	return n;
+}
+
+size_t stream_unsent_outside(const struct stream_out *o)
+{
+	const struct stream_chunk *c = o->cursor;
+
+	if (!c)
+		return 0;
+	if (o->cursor_at < c->end || o->cursor_at == chunk_end(c))
+		return 0;
+	return chunk_end(c) - o->cursor_at;
+}
+
+bool stream_ends_outside(const struct stream_out *o)
+{
+	return o->sent != o->end && o->last->outside;
+}
+
+uint8_t *stream_bring_inside(struct stream_out *o, size_t *len)
+{
+	struct stream_chunk **link = &o->first, *previous = NULL, *c, *whole;
+
+	*len = o->outside;
+	if (!o->outside)
+		return NULL;
+	for (; !(*link)->outside; link = &previous->next)
+		previous = *link;
+	c = *link;
+	whole = new_chunk(chunk_end(c));
+	if (!whole)
+		return NULL;
+	memcpy(whole->data, c->data, c->end);
+	whole->end = whole->size;
+	whole->next = c->next;
+	*len = c->outside;
+	o->outside -= c->outside;
+	*link = whole;
+	if (o->cursor == c)
+		o->cursor = whole;
+	if (o->last == c)
+		o->last = whole;
+	charge(o, whole);
+	uncharge(o, c);
+	give_back(o->pool, c);
+	return whole->data + WIRE_HEADER;
 }
 
 /* Bytes of the frame that begins at @at. */
@@ -237,7 +335,7 @@ void stream_sent(struct stream_out *o, size_t n)
 	while (n) {
 		uint32_t part;
 
-		if (o->cursor_at == o->cursor->end) {
+		if (o->cursor_at == chunk_end(o->cursor)) {
 			o->cursor = o->cursor->next;
 			o->cursor_at = 0;
 		}
@@ -265,7 +363,7 @@ static void drop_acked(struct stream_out *o)
 			return;
 		o->kept += size;
 		o->first_at += size;
-		if (o->first_at == o->first->end)
+		if (o->first_at == chunk_end(o->first))
 			drop_first(o);
 	}
 }

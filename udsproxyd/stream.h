@@ -17,6 +17,9 @@
  *	         acknowledged  taken by the       off the transport
  *	                       local end
  *
+ * The payload of a large frame may lie elsewhere (bulk.h): only its length is known here then, until it is
+ * needed a second time.
+ *
  * Pure: no I/O, no clock; memory by malloc, counted in a budget.
  */
 #ifndef STREAM_H
@@ -58,6 +61,8 @@ struct stream_out {
 	uint64_t sent;
 	uint64_t reached;	     /* at most, before a rewind that may have gone too far back */
 	uint64_t end;
+	size_t outside;		     /* bytes of payload that lie elsewhere */
+	size_t forgotten;	     /* of those that did, were acknowledged, and may go: the caller's to reset */
 };
 
 struct stream_in {
@@ -104,16 +109,29 @@ void stream_commit(struct stream_out *o, uint8_t type, uint64_t ack, size_t n);
 int stream_add(struct stream_out *o, uint8_t type, uint16_t count, uint64_t ack, const struct iovec *iov,
 	       int n);
 
-/** stream_unsent() - what is to be sent next, in at most @max pieces; Return: how many */
+/** stream_add_outside() - a DATA frame whose @n bytes of payload lie outside, behind those of the frames before it
+ * that do; 0 or -ENOMEM and nothing was added */
+int stream_add_outside(struct stream_out *o, uint64_t ack, size_t n);
+
+/** stream_unsent() - what is to be sent next, in at most @max pieces, up to a payload that lies outside; Return: how
+ * many */
 int stream_unsent(const struct stream_out *o, struct iovec *iov, int max);
+/** stream_unsent_outside() - bytes that are to be sent next and lie outside; 0: none do, ask stream_unsent() */
+size_t stream_unsent_outside(const struct stream_out *o);
+/** stream_ends_outside() - does a payload that lies outside follow what stream_unsent() tells of? */
+bool stream_ends_outside(const struct stream_out *o);
+/** stream_bring_inside() - make room for the payload that has lain outside for longest.
+ * Return: where its *@len bytes have to be written at once, in order; NULL and *@len 0: all are inside; NULL
+ * otherwise: out of memory. */
+uint8_t *stream_bring_inside(struct stream_out *o, size_t *len);
 /** stream_sent() - @n bytes of it were */
 void stream_sent(struct stream_out *o, size_t n);
 /** stream_frame_left() - bytes not sent of a frame that was begun; 0: an uncounted one may go here */
 size_t stream_frame_left(const struct stream_out *o);
 /** stream_acked() - the peer has delivered so many; false when they were never sent */
 bool stream_acked(struct stream_out *o, uint64_t ack);
-/** stream_rewind() - go on sending at byte @received of the stream; false when that is not one that can
- * be sent (again). An attempt to resume that was given up may be read late: it goes too far back, and the next one
+/** stream_rewind() - go on sending at byte @received of the stream, all of which is inside; false when that is not one
+ * that can be sent (again). An attempt to resume that was given up may be read late: it goes too far back, and the next one
  * forth again. */
 bool stream_rewind(struct stream_out *o, uint64_t received);
 

@@ -21,6 +21,7 @@
 #include "canon.h"
 #include "link.h"
 #include "session.h"
+#include "splice.h"
 #include "util.h"
 
 #define HELLO_SECONDS 10
@@ -28,9 +29,9 @@
 #define POOL_MIN 4	  /* what is kept of them when nothing needs them */
 #define CLOGGED 65536	  /* bytes of answers that nobody takes */
 #define RECEIVE_TURNS 4	  /* reads before others have their turn */
-#define SPLICE_MIN 16384	  /* bytes of a frame's payload that are worth two splice(2), and make expect more */
 #define AHEAD_MAX (WIRE_WINDOW + 2 * WIRE_PAYLOAD_MAX) /* more than a peer that keeps to the window sends */
 #define AHEAD_READ 65536
+#define STUCK_MS 5
 #define FLUSH_PIECES 16	  /* of a writev(2) */
 #define ABORT_SECONDS 10  /* a peer that does not read may take to hear that a connection has ended */
 
@@ -63,6 +64,7 @@ static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 	t->worker = w;
 	t->fd = fd;
 	t->dialled = dialled;
+	t->stuck_at = UINT64_MAX;
 	t->grave.free = transport_free;
 	event_assign(&t->event, w->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, t);
 	event_assign(&t->timer, w->base, -1, 0, on_timer, t);
@@ -279,25 +281,28 @@ void transport_broken(struct transport *t, int error, const char *why)
 
 /* Return: what the kernel took, 0 when it takes nothing now. What is wrong with the socket shows
  * when it is read. */
-static size_t kernel_write(struct transport *t, struct iovec *iov, int n)
+static size_t write_result(struct transport *t, ssize_t n)
+{
+	if (n >= 0)
+		return (size_t)n;
+	t->writable = false;
+	if (n != -EAGAIN) {
+		/* What the peer said last is read before it is given up. */
+		t->error = (int)-n;
+		event_active(&t->event, EV_READ, 0);
+	}
+	return 0;
+}
+
+static size_t kernel_write(struct transport *t, struct iovec *iov, int n, int flags)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
 	ssize_t sent;
 
-	if (!t->writable)
-		return 0;
 	do
-		sent = sendmsg(t->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		sent = sendmsg(t->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT | flags);
 	while (sent < 0 && errno == EINTR);
-	if (sent >= 0)
-		return (size_t)sent;
-	t->writable = false;
-	if (errno != EAGAIN) {
-		/* What the peer said last is read before it is given up. */
-		t->error = errno;
-		event_active(&t->event, EV_READ, 0);
-	}
-	return 0;
+	return write_result(t, sent < 0 ? -errno : sent);
 }
 
 void transport_send(struct transport *t, uint8_t type, const void *payload, size_t size)
@@ -348,23 +353,35 @@ static void written(struct transport *t, size_t sent, size_t before)
 		stream_sent(&t->session->out, sent - queued);
 }
 
+/* Return: bytes that went. */
+static size_t send_some(struct transport *t)
+{
+	struct stream_out *out = t->session ? session_may_send(t->session) : NULL;
+	struct iovec iov[FLUSH_PIECES];
+	size_t before, sent;
+	int n;
+
+	if (!t->writable)
+		return 0;
+	if (out && stream_unsent_outside(out)) {
+		sent = write_result(t, session_send_outside(t->session, t->fd));
+		stream_sent(out, sent);
+		return sent;
+	}
+	n = pieces(t, iov, &before);
+	if (!n)
+		return 0;
+	sent = kernel_write(t, iov, n, out && stream_ends_outside(out) ? MSG_MORE : 0);
+	written(t, sent, before);
+	return sent;
+}
+
 bool transport_flush(struct transport *t)
 {
-	struct iovec iov[FLUSH_PIECES];
 	bool any = false;
 
-	while (t->fd >= 0) {
-		size_t before, sent;
-		int n = pieces(t, iov, &before);
-
-		if (!n)
-			break;
-		sent = kernel_write(t, iov, n);
-		if (!sent)
-			break;
-		written(t, sent, before);
+	while (t->fd >= 0 && send_some(t))
 		any = true;
-	}
 	if (t->doomed && t->fd >= 0 && !fifo_len(&t->out))
 		transport_close(t);
 	return any;
@@ -490,7 +507,7 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	if (t->session && session_passes_on(t->session, h.type)) {
 		n = session_data_begins(t->session);
 		t->data_left = n < 0 ? 0 : h.length;
-		t->bulk = h.length >= SPLICE_MIN && session_can_splice(t->session);
+		t->bulk = h.length >= SPLICE_MIN && session_can_splice(t->session, h.length);
 		return n;
 	}
 	t->wanted = WIRE_HEADER + h.length;
@@ -602,13 +619,27 @@ static bool is_ending(const struct transport *t)
 	return poll(&p, 1, 0) > 0;
 }
 
+/* Has the local end taken nothing for a while? Most do soon, and bytes that lie here cost more. */
+static bool is_stuck(struct transport *t)
+{
+	static const struct timeval a_while = { .tv_usec = STUCK_MS * 1000 };
+
+	if (fifo_len(&t->in) || t->stuck_at == t->session->in.delivered)
+		return true;
+	if (!event_pending(&t->timer, EV_TIMEOUT, NULL)) {
+		t->delivered_before = t->session->in.delivered;
+		event_add(&t->timer, &a_while);
+	}
+	return false;
+}
+
 /* The local end takes nothing, but the session waits for acks, which may be behind what lies here, or has
  * to go on over another transport before the peer has waited too long. */
 static ssize_t read_ahead(struct transport *t)
 {
 	if (t->doomed || !t->session || t->session->in.over || fifo_len(&t->in) >= AHEAD_MAX)
 		return 0;
-	if (!session_needs_ack(t->session) && !t->ending)
+	if (!t->ending && (!session_needs_ack(t->session) || !is_stuck(t)))
 		return 0;
 	return read_more(t, AHEAD_READ);
 }
@@ -689,7 +720,7 @@ static ssize_t receive_turn(struct transport *t)
 			return read_more(t, t->wanted - fifo_len(&t->in));
 		return read_ahead(t);
 	}
-	if (t->data_left >= SPLICE_MIN && session_can_splice(t->session))
+	if (t->data_left && t->bulk && session_can_splice(t->session, t->data_left))
 		return splice_turn(t);
 	return read_and_feed(t);
 }
@@ -750,7 +781,14 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
+	struct transport *t = arg;
+
 	(void)fd;
 	(void)what;
-	transport_broken(arg, ETIMEDOUT, "no greeting came");
+	if (!t->greeted || t->doomed) {
+		transport_broken(t, ETIMEDOUT, "no greeting came");
+	} else if (t->session) {
+		t->stuck_at = t->delivered_before;
+		session_pump(t->session);
+	}
 }

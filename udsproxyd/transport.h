@@ -27,7 +27,7 @@ struct transport {
 	struct worker *worker;
 	int fd; /* -1: closed, about to be freed */
 	struct event event;
-	struct event timer; /* a HELLO that does not come */
+	struct event timer; /* a HELLO that does not come, and then a local end that takes nothing */
 	bool readable;
 	bool writable;
 	bool ending;	/* there is an end to be read, behind other bytes */
@@ -42,6 +42,8 @@ struct transport {
 	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
 	size_t wanted;	    /* bytes that the frame at the head of `in` has in all; 0: not known */
 	struct frame_id peer_instance;
+	uint64_t delivered_before; /* by the session, when the timer was started for it */
+	uint64_t stuck_at;	   /* and, if no more was, when it ended; UINT64_MAX: never */
 	struct session *session; /* whom it carries, or */
 	struct link *link;	 /* the control link it is */
 	struct fifo in, out;

@@ -23,6 +23,7 @@
 
 #include "config.h"
 #include "frame.h"
+#include "splice.h"
 #include "stream.h"
 #include "wire.h"
 
@@ -34,7 +35,6 @@ struct link;
 struct expected;
 struct worker;
 struct session;
-struct splice;
 struct transport;
 struct client;
 struct watch;
@@ -53,6 +53,7 @@ struct daemon {
 	struct rules *accept_rules;  /* what the peer's clients may reach here */
 
 	atomic_bool peer_alive; /* the control link's opinion */
+	int null_fd;		/* /dev/null */
 	int requests_fd;	/* listening sockets that every worker accepts on */
 	int transports_fd;
 };
@@ -94,7 +95,7 @@ struct worker {
 	struct event tidy_event;
 	LIST_HEAD(, session) owing; /* acks of what was delivered */
 	struct event owing_event;
-	struct splice *splice; /* at rest, or NULL */
+	struct splices splices;
 	struct stream_pool pool;
 
 	/* Where an event's bytes pass through, towards the transport (where they are not read to where
