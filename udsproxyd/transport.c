@@ -383,7 +383,7 @@ bool transport_flush(struct transport *t)
 	while (t->fd >= 0 && send_some(t))
 		any = true;
 	if (t->doomed && t->fd >= 0 && !fifo_len(&t->out))
-		transport_close(t);
+		shutdown(t->fd, SHUT_WR);
 	return any;
 }
 
@@ -423,6 +423,7 @@ void transport_abort(struct transport *t, int error, const char *why)
 	t->session = NULL;
 	t->doomed = true;
 	event_add(&t->timer, &linger);
+	event_active(&t->event, 0, 0);
 	transport_flush(t);
 }
 
@@ -751,6 +752,21 @@ bool transport_receive(struct transport *t)
 	return any;
 }
 
+/* After ABORT it is the peer that closes. Were it closed here, what the peer still sends would be answered by a reset,
+ * and that would throw away what it has not read. */
+static void discard(struct transport *t)
+{
+	struct worker *w = t->worker;
+	ssize_t n = 1;
+
+	for (int turn = 0; turn < RECEIVE_TURNS && n > 0; turn++)
+		n = recv(t->fd, w->inbound, sizeof(w->inbound), MSG_DONTWAIT);
+	if (n > 0)
+		event_active(&t->event, 0, 0);
+	else if (!n || (errno != EAGAIN && errno != EINTR))
+		transport_close(t);
+}
+
 /* ---- events ------------------------------------------------------------------------- */
 
 static void on_event(evutil_socket_t fd, short what, void *arg)
@@ -770,6 +786,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		session_pump(t->session);
 	else
 		transport_flush(t);
+	if (t->fd >= 0 && t->doomed)
+		discard(t);
 	if (t->error)
 		transport_broken(t, t->error, "broken");
 	/* Nothing tells of it a second time. */

@@ -36,7 +36,7 @@ struct transport {
 	bool pooled;	/* carried a connection before */
 	bool in_pool;
 	bool feeding; /* its frames are being handed out */
-	bool doomed;  /* closed when `out` is empty: transport_abort() */
+	bool doomed;  /* when `out` is empty it is shut down, and the peer closes it: transport_abort() */
 	bool bulk;    /* the last DATA was large: the next may be spliced */
 	int error;	    /* errno of a write that failed, 0 */
 	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
