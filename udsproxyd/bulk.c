@@ -56,14 +56,19 @@ static ssize_t fill(struct session *s, size_t len)
 					: splice_fill(ahead, s->fd, len);
 }
 
+bool bulk_waits(const struct session *s)
+{
+	return s->bulk && s->bulk->unframed;
+}
+
 ssize_t bulk_fill(struct session *s, size_t room)
 {
-	struct bulk *b = s->bulk;
+	struct bulk *b;
 	ssize_t n;
 
 	room = MIN(room, WIRE_PAYLOAD_MAX);
-	if (b && b->unframed)
-		return (ssize_t)MIN(b->unframed, room);
+	if (bulk_waits(s))
+		return (ssize_t)MIN(s->bulk->unframed, room);
 	n = queued(s);
 	if (n < (ssize_t)SPLICE_MIN || room < SPLICE_MIN)
 		return MIN(n, 0);

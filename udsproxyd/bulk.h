@@ -14,10 +14,13 @@
 #ifndef BULK_H
 #define BULK_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct session;
 
+/** bulk_waits() - was something read that is not framed? */
+bool bulk_waits(const struct session *s);
 /** bulk_fill() - read what is worth it of the local end, a stream socket or a pipe, and at most @room bytes
  * Return: bytes that are ready for bulk_frame(), perhaps of a former call; 0: there is nothing of this kind: read as
  * usual; -EAGAIN: there is nothing now. */

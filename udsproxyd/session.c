@@ -623,10 +623,12 @@ static void forward(struct session *s, uint8_t *data, size_t n, struct fdset *se
 		forward_message(s, data == passing ? data + tied : passing, n - tied, set);
 }
 
-/* Of a socket from somewhere else, a byte may have to stay where it is. */
+/* Is it to be expected that much can be read? (Of a sticky one, a byte has to stay where it is.) */
 static bool is_bulk(const struct session *s)
 {
-	return s->bulk || (s->large && (s->local == SESSION_PIPE || (s->local == SESSION_STREAM && !s->sticky)));
+	if (bulk_waits(s))
+		return true;
+	return s->large && (s->local == SESSION_PIPE || (s->local == SESSION_STREAM && !s->sticky));
 }
 
 /* What is large goes past this program's memory. Return: as bulk_fill(). */
@@ -636,6 +638,7 @@ static ssize_t read_bulk(struct session *s)
 
 	if (n <= 0)
 		return n;
+	s->large = n >= (ssize_t)SPLICE_MIN;
 	if (s->passed)
 		send_order(s);
 	if (s->state != SESSION_ENDED && bulk_frame(s, (size_t)n))

@@ -24,6 +24,7 @@
 
 #define CHUNK_SMALL (8192u - sizeof(struct stream_chunk))
 #define CHUNK_LARGE (STREAM_READ_MAX + WIRE_HEADER)
+#define CHUNK_EXACT 1024u	/* up to here a chunk is made for one frame: many connections keep one that is small */
 #define CHUNK_USEFUL 512u	/* room in a chunk that is worth reading into */
 #define REST_MAX 8u		/* chunks of each size that a pool keeps: what was used last is still in a cache */
 #define BUDGET_SHARES 8u	/* one connection may take this part of what is left */
@@ -212,9 +213,15 @@ static void put_frame(struct stream_out *o, uint8_t type, uint16_t count, uint64
 
 void stream_commit(struct stream_out *o, uint8_t type, uint64_t ack, size_t n)
 {
-	if (o->pool->reserved)
-		append(o, o->pool->reserved);
-	o->pool->reserved = NULL;
+	struct stream_chunk *c = o->pool->reserved;
+	struct stream_chunk *exact = c && n <= CHUNK_EXACT ? new_chunk(WIRE_HEADER + n) : NULL;
+
+	if (exact)
+		memcpy(exact->data + WIRE_HEADER, c->data + WIRE_HEADER, n);
+	else
+		o->pool->reserved = NULL;
+	if (c)
+		append(o, exact ? exact : c);
 	put_frame(o, type, 0, ack, n);
 }
 
@@ -227,7 +234,8 @@ int stream_add(struct stream_out *o, uint8_t type, uint16_t count, uint64_t ack,
 	for (int i = 0; i < n; i++)
 		length += iov[i].iov_len;
 	if (chunk_room(o->last) < WIRE_HEADER + length) {
-		struct stream_chunk *c = take(o->pool, WIRE_HEADER + length);
+		size_t size = WIRE_HEADER + length;
+		struct stream_chunk *c = length <= CHUNK_EXACT ? new_chunk(size) : take(o->pool, size);
 
 		if (!c)
 			return -ENOMEM;

@@ -112,23 +112,41 @@ START_TEST(what_is_reserved_counts_when_committed)
 	ck_assert_uint_eq(out.end, 0); /* and nothing of it is kept, or in the budget */
 	ck_assert_uint_eq(atomic_load(&budget.used), 0);
 	ck_assert_uint_eq(copy_unsent(&out, wire), 0);
-	room = stream_reserve(&out, 200, &len); /* another in its place */
-	memcpy(room, payload, 200);
-	stream_commit(&out, WIRE_DATA, 77, 200);
+	room = stream_reserve(&out, 2000, &len); /* another in its place */
+	memcpy(room, payload, 2000);
+	stream_commit(&out, WIRE_DATA, 77, 2000);
 	used = atomic_load(&budget.used);
-	ck_assert_uint_gt(used, 200);
+	ck_assert_uint_gt(used, 2000);
 	room = stream_reserve(&out, 50, &len); /* the same chunk */
 	memcpy(room, payload, 10);
 	stream_commit(&out, WIRE_DATA, 78, 10);
 	ck_assert_uint_eq(atomic_load(&budget.used), used);
-	ck_assert_uint_eq(copy_unsent(&out, wire), 2 * WIRE_HEADER + 210);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 2 * WIRE_HEADER + 2010);
 	ck_assert_int_eq(frame_get_header(&h, wire), 0);
 	ck_assert_uint_eq(h.ack, 77);
-	ck_assert_uint_eq(h.length, 200);
-	ck_assert_mem_eq(wire + WIRE_HEADER, payload, 200);
-	ck_assert_int_eq(frame_get_header(&h, wire + WIRE_HEADER + 200), 0);
+	ck_assert_uint_eq(h.length, 2000);
+	ck_assert_mem_eq(wire + WIRE_HEADER, payload, 2000);
+	ck_assert_int_eq(frame_get_header(&h, wire + WIRE_HEADER + 2000), 0);
 	ck_assert_uint_eq(h.ack, 78);
 	ck_assert_uint_eq(h.length, 10);
+}
+END_TEST
+
+START_TEST(a_small_frame_costs_what_it_needs)
+{
+	struct iovec iov[2];
+	size_t len;
+
+	for (int i = 0; i < 2; i++) { /* from the same reservation */
+		memcpy(stream_reserve(&out, 5000, &len), payload + i, 100);
+		stream_commit(&out, WIRE_DATA, 0, 100);
+	}
+	add(WIRE_SHUT, 0);
+	ck_assert_uint_lt(atomic_load(&budget.used), 300);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 3 * WIRE_HEADER + 200);
+	ck_assert_mem_eq(wire + WIRE_HEADER, payload, 100);
+	ck_assert_mem_eq(wire + 2 * WIRE_HEADER + 100, payload + 1, 100);
+	ck_assert_int_eq(stream_unsent(&out, iov, 2), 2);
 }
 END_TEST
 
@@ -701,6 +719,7 @@ int main(void)
 	tcase_add_test(t, nothing_is_there);
 	tcase_add_test(t, frames_as_on_the_wire);
 	tcase_add_test(t, what_is_reserved_counts_when_committed);
+	tcase_add_test(t, a_small_frame_costs_what_it_needs);
 	tcase_add_test(t, what_is_reserved_can_be_left);
 	tcase_add_test(t, reserved_room_is_bounded);
 	tcase_add_test(t, pieces_are_as_many_as_asked_for);
