@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session_parts.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "aside.h"
+#include "bulk.h"
+#include "channel.h"
+#include "fdmap.h"
+#include "util.h"
+
+#define READ_SMALL 8128 /* where no more is expected; with a frame's and a chunk's heads some 8 KiB */
+
+/* The byte that is done with makes way for others. */
+static void take_primed(struct session *s)
+{
+	char byte;
+
+	if (recv(s->fd, &byte, 1, MSG_DONTWAIT) != 1)
+		log_debug("the first byte is gone: %m");
+	s->primed = false;
+}
+
+/* With that byte at the head: is there something to read, behind it? */
+static bool primed_is_readable(struct session *s)
+{
+	int n = 0;
+
+	if (ioctl(s->fd, FIONREAD, &n))
+		return false;
+	return n > 1 || session_has_event(s, POLLRDHUP);
+}
+
+/* Will nothing more come from it? An empty packet reads like the end: there must be nothing behind. */
+static bool sent_its_last(const struct session *s)
+{
+	int n = 0;
+
+	return session_has_event(s, POLLRDHUP) && !ioctl(s->fd, FIONREAD, &n) && !n;
+}
+
+/* What was written to passed pipes before what comes now must be read before it. */
+static void send_order(struct session *s)
+{
+	uint8_t payload[64 * (WIRE_ID_SIZE + 8)];
+	struct iovec iov = { .iov_base = payload };
+	struct passed **link = &s->passed;
+	uint16_t count = 0;
+	struct passed *p;
+	struct buf b;
+
+	buf_init(&b, payload, sizeof(payload));
+	while ((p = *link)) {
+		bool ended = atomic_load(&p->channel->ended);
+		uint64_t bytes = ended ? p->told : channel_position(p->channel);
+
+		if (bytes != p->told) {
+			frame_put_id(&b, &p->channel->id);
+			buf_put_u64(&b, bytes);
+			p->told = bytes;
+			count++;
+		}
+		if (ended) { /* the peer has confirmed its last byte */
+			*link = p->next;
+			channel_unref(p->channel);
+			free(p);
+		} else {
+			link = &p->next;
+		}
+		if (count && (buf_left(&b) < WIRE_ID_SIZE + 8 || !*link)) {
+			iov.iov_len = b.pos;
+			session_send_counted(s, WIRE_ORDER, count, &iov, 1);
+			buf_init(&b, payload, sizeof(payload));
+			count = 0;
+		}
+	}
+}
+
+static void forward_bytes(struct session *s, uint8_t *data, size_t len)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = len };
+
+	session_send_counted(s, WIRE_DATA, 0, &iov, 1);
+}
+
+static void forward_message(struct session *s, uint8_t *data, size_t len, struct fdset *set)
+{
+	struct iovec iov[3] = { [2] = { .iov_base = data, .iov_len = len } };
+	char reason[FDMAP_REASON_MAX];
+	uint16_t count = (uint16_t)set->n;
+	struct fdmap_text text;
+	int err = fdmap_describe(s, set, &text, reason);
+
+	if (err) {
+		log_warning("a connection is ended: %s", reason);
+		session_abort(s, -err, reason);
+		return;
+	}
+	iov[0] = (struct iovec){ .iov_base = text.length, .iov_len = sizeof(text.length) };
+	iov[1] = (struct iovec){ .iov_base = text.bytes, .iov_len = text.size };
+	session_send_counted(s, WIRE_MSG, count, iov, 3);
+	free(text.bytes);
+}
+
+void session_send_once(struct session *s, uint8_t *data, size_t len, struct fdset *set)
+{
+	session_set_state(s, SESSION_RUNNING);
+	if (set->n)
+		forward_message(s, data, len, set);
+	else
+		forward_bytes(s, data, len);
+	/* Nothing else is sent, and no answer can come. */
+	if (s->state != SESSION_ENDED)
+		session_step(s, CONN_LOCAL_EOF);
+	if (s->state != SESSION_ENDED)
+		session_step(s, CONN_LOCAL_GONE);
+}
+
+/* Read, but leave the last byte where it is: the next one at the head that is done with. (Descriptors
+ * that came with it cannot be left: then there is none until more comes.) */
+static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
+{
+	int queued = 0;
+	ssize_t n = 0;
+
+	if (!ioctl(s->fd, FIONREAD, &queued) && queued > 1) {
+		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, len) - 1, set, tied);
+		if (n <= 0 || set->n)
+			return n;
+	}
+	s->primed = fd_peek_plain(s->fd, data + n);
+	if (s->primed)
+		return n + 1;
+	return n ? n : fd_recv_tied(s->fd, data, 1, set, tied);
+}
+
+/* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
+static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
+{
+	ssize_t n;
+
+	set->n = 0;
+	*tied = 0;
+	switch (s->local) {
+	case SESSION_PIPE:
+		return channel_read(s->channel, data, len);
+	case SESSION_STREAM:
+		if (s->sticky)
+			return read_sticky(s, data, len, set, tied);
+		return fd_recv_tied(s->fd, data, len, set, tied);
+	case SESSION_PACKET:
+	case SESSION_DATAGRAM:
+		n = fd_recvmsg(s->fd, data, len, MSG_DONTWAIT | MSG_TRUNC, set);
+		return n > (ssize_t)len ? -EMSGSIZE : n;
+	}
+	return -EINVAL;
+}
+
+static void end_of_file(struct session *s)
+{
+	s->readable = false;
+	session_retire_pipe(s);
+	if (s->passed)
+		send_order(s);
+	if (session_hung_up(s) && session_is_connection(s))
+		session_step(s, CONN_LOCAL_GONE);
+	if (s->state != SESSION_ENDED)
+		session_step(s, CONN_LOCAL_EOF);
+	/* In this order: a close, see apply(). */
+	if (s->state != SESSION_ENDED && s->gone)
+		session_step(s, CONN_LOCAL_GONE);
+}
+
+/* Where to read to: to where it is kept, when nothing has to be framed before it. */
+static uint8_t *reading_room(struct session *s, size_t *len)
+{
+	struct worker *w = s->worker;
+	size_t room = stream_room(&s->out);
+
+	if (!room)
+		return NULL;
+	if (session_has_packets(s) || s->passed) {
+		*len = session_has_packets(s) ? sizeof(w->outbound) : MIN(room, sizeof(w->outbound));
+		return w->outbound;
+	}
+	return stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : READ_SMALL), len);
+}
+
+/* @n bytes at @data, the first @tied of them without descriptors where there are any. */
+static void forward(struct session *s, uint8_t *data, size_t n, struct fdset *set, size_t tied)
+{
+	uint8_t *passing = s->worker->outbound;
+	size_t plain = set->n ? tied : n;
+
+	if (s->passed)
+		send_order(s);
+	if (set->n && data != passing)
+		memcpy(passing, data + tied, n - tied); /* before something else is framed there */
+	if (plain || !set->n) {
+		if (data == passing)
+			forward_bytes(s, data, plain);
+		else
+			stream_commit(&s->out, WIRE_DATA, stream_ack(&s->in), plain);
+	}
+	if (set->n && s->state != SESSION_ENDED)
+		forward_message(s, data == passing ? data + tied : passing, n - tied, set);
+}
+
+/* Is it to be expected that much can be read? (Of a sticky one, a byte has to stay where it is.) */
+static bool is_bulk(const struct session *s)
+{
+	if (bulk_waits(s))
+		return true;
+	return s->large && (s->local == SESSION_PIPE || (s->local == SESSION_STREAM && !s->sticky));
+}
+
+/* What is large goes past this program's memory. Return: as bulk_fill(). */
+static ssize_t read_bulk(struct session *s)
+{
+	ssize_t n = bulk_fill(s, stream_room(&s->out));
+
+	if (n <= 0)
+		return n;
+	s->large = n >= (ssize_t)SPLICE_MIN;
+	if (s->passed)
+		send_order(s);
+	if (s->state != SESSION_ENDED && bulk_frame(s, (size_t)n))
+		session_abort(s, ENOMEM, "out of memory");
+	return n;
+}
+
+/* One read; true when it got anywhere. */
+bool session_read_local(struct session *s)
+{
+	struct fdset set;
+	uint8_t *data;
+	size_t tied, len;
+	ssize_t n;
+
+	if (s->state != SESSION_RUNNING || s->fd < 0)
+		return false;
+	session_notice_pass(s);
+	if (!s->readable)
+		return false;
+	if (!session_is_source(s)) {
+		/* Nothing is read from it; an event can only mean that it hung up. */
+		s->readable = false;
+		if (session_is_sink(s) && session_hung_up(s))
+			session_reader_gone(s);
+		return false;
+	}
+	if (s->resuming || s->out.sent != s->out.end || s->feeding)
+		return false;
+	if (is_bulk(s)) {
+		n = read_bulk(s);
+		if (n > 0)
+			return true;
+		if (n == -EAGAIN) {
+			s->readable = false;
+			return false;
+		}
+	}
+	data = reading_room(s, &len);
+	if (!data)
+		return false;
+	if (s->primed) {
+		s->readable = primed_is_readable(s);
+		if (!s->readable)
+			return false;
+		take_primed(s);
+	}
+	n = read_bytes(s, data, len, &set, &tied);
+	if (n == -EAGAIN && !s->gone) {
+		s->readable = false;
+		return false;
+	}
+	/* A datagram socket's other end has disconnected from ours, which ends nothing, and what it had sent is there. */
+	if (n == -ECONNRESET && s->local == SESSION_DATAGRAM)
+		return true;
+	if (n == -EPROTO || n == -EMSGSIZE) {
+		session_abort(s, (int)-n, n == -EPROTO ? "descriptors were lost: too many are open"
+						       : "a message is too large");
+		aside_close_set(&set);
+		return false;
+	}
+	if (n < 0 || (n == 0 && !set.n && (!session_has_packets(s) || sent_its_last(s)))) {
+		end_of_file(s);
+		return true;
+	}
+	s->large = (size_t)n == len || (s->large && n > READ_SMALL);
+	forward(s, data, (size_t)n, &set, tied);
+	aside_close_set(&set);
+	return true;
+}
