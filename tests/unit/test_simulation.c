@@ -2,10 +2,10 @@
 /*
  * Two daemons, joined by transports that break: a deterministic simulation
  *
- * conn.c, stream.c, fifo.c and frame.c are the real ones. What stands around them in session.c, transport.c and hold.c
- * is here once more, under the same names and in the same order, as far as it touches a connection's stream: feeding,
- * reading ahead, splicing, flushing, reading the local end, ending, holding and resuming. Who changes it there changes
- * it here.
+ * conn.c, stream.c, fifo.c and frame.c are the real ones. What stands around them in session.c, bulk.c, transport.c and
+ * hold.c is here once more, under the same names and in the same order, as far as it touches a connection's stream:
+ * feeding, reading ahead, splicing, flushing, reading the local end, ending, holding and resuming. Who changes it there
+ * changes it here.
  *
  * What is modelled of the world:
  *	- a transport: two queues with a bound, whose bytes arrive later. A cut loses what is under way, from any
@@ -14,9 +14,10 @@
  *	- several transports at a time: an attempt that was given up may still be read by the other side, late. What
  *	  resumes a connection may be moved to another thread. A transport that is free carries the next connection.
  *	- local ends: a program that writes in pieces, packets, with descriptors, half-closes; one that reads late,
- *	  not at all, or goes away.
+ *	  not at all, or goes away. What it does is told once, by an event that comes later.
+ *	- the pipes that large payloads go through, which hold so many pieces, of whatever size.
  *	- ORDER as something that is fulfilled later; a PARKED acceptor, and a client that is still OFFERED.
- *	- the budget as what others take of it; with none left the window is 4 KiB, and acks are the timer's.
+ *	- the budget as what others take of it, at any time; with none left the window is 4 KiB, and acks are the timer's.
  * Not modelled: refusals and ABORT, the end of the hold time, pipes that are passed again, lack of memory.
  *
  * What must hold: every byte and descriptor comes once and in order, and nothing after SHUT; no violation; what is kept
@@ -46,13 +47,15 @@
 #define SPLICE_PIPE 65536u	/* bytes that a splice holds */
 #define PATTERN 65521u		/* the bytes that programs write repeat themselves after so many */
 
-/* As in transport.c and session.c. */
+/* As in transport.c and session_out.c. */
 #define AHEAD_MAX (WIRE_WINDOW + 2 * WIRE_PAYLOAD_MAX)
 #define AHEAD_READ 65536u
 #define FLUSH_PIECES 16
 #define PUMP_TURNS 8
 #define RECEIVE_TURNS 4
 #define READ_SMALL 8128u
+#define BULK_ENOUGH 131072u
+#define PIECES_MAX 64u /* fewer than a pipe's */
 
 enum { DIALLER, ACCEPTOR };
 
@@ -80,6 +83,21 @@ struct transport {
 	struct fifo in, out, older;
 	uint32_t data_left;
 	size_t wanted;
+	bool bulk;
+	bool timing; /* its timer is pending */
+	uint64_t delivered_before, stuck_at;
+};
+
+/* A pipe: bytes, in pieces. */
+struct splice {
+	struct fifo f;
+	unsigned n;
+	size_t pieces[PIECES_MAX]; /* bytes of each */
+};
+
+struct bulk {
+	struct splice *ahead, *kept;
+	size_t unframed;
 };
 
 enum state { NOT_YET, OPENING, OFFERED, PARKED, RUNNING, ENDED };
@@ -93,6 +111,8 @@ struct program {
 	uint64_t bytes;	  /* of packets: in all that were read */
 	uint64_t mark;	  /* where the next descriptor is; UINT64_MAX: nowhere */
 	uint64_t marks;	  /* descriptors that were read */
+	uint64_t dropped; /* bytes that were read, and never framed, as nobody wanted them any more */
+	bool event;	  /* it has done something that was not told yet */
 	bool eof;	  /* it writes no more */
 	bool gone;	  /* it reads no more */
 	size_t room;	  /* bytes that it will take */
@@ -113,6 +133,7 @@ struct session {
 	bool resuming;
 	bool end_sent;
 	bool owing;
+	bool readable;
 	bool large;
 	bool arriving;	/* the descriptor of the MSG at hand is made */
 	bool fulfilled; /* the ORDER that it waits for */
@@ -122,6 +143,7 @@ struct session {
 	struct fifo held_in;
 	uint32_t held_data_left;
 	struct fifo splice;
+	struct bulk *bulk;
 };
 
 struct daemon {
@@ -140,7 +162,11 @@ struct profile {
 	bool threads;
 	bool leavers;
 	bool splices;
+	bool bulk;
+	bool pipes; /* the local ends are read as pipes are: nobody asks first how much there is */
 	uint32_t splice_min;
+	size_t bulk_min, bulk_enough, read_small;
+	unsigned pieces;
 	unsigned cuts;	    /* in 1024 steps */
 	unsigned hesitation; /* how rarely readers read, in 8 */
 	size_t write_max;
@@ -158,13 +184,15 @@ static bool telling;
 
 /* What happened in all schedules together: what never does is not tested. */
 static struct {
-	uint64_t resumed, within_data, reopened, late, moved, forgotten, told, waited, full, ahead, spliced, thrown, older;
+	uint64_t resumed, within_data, reopened, late, moved, forgotten, told, waited, full, ahead, spliced, thrown, older,
+		bulk, copied, inside, within_outside, stuck;
 } seen;
 static uint8_t pattern[PATTERN + WIRE_PAYLOAD_MAX];
 static uint8_t outbound[WIRE_PAYLOAD_MAX], inbound[WIRE_HEADER + WIRE_PAYLOAD_MAX];
 
 static void transport_close(struct transport *t);
 static void session_transport_broken(struct session *s);
+static void session_pump(struct session *s);
 
 /* ---- telling ------------------------------------------------------------------------------- */
 
@@ -225,6 +253,28 @@ static uint64_t rnd_size(uint64_t max)
 	return rnd(MIN(limit, max) + 1);
 }
 
+/* ---- memory -------------------------------------------------------------------------------- */
+
+/* What everything else keeps of the daemon's budget. */
+static void others_keep(struct daemon *d, size_t used)
+{
+	atomic_fetch_add(&d->budget.used, used - d->others);
+	d->others = used;
+}
+
+static void others_change(struct daemon *d)
+{
+	others_keep(d, one_in(2) ? 0 : rnd(d->budget.limit));
+}
+
+/* Another thread's connections may change it between any two calls. */
+static size_t room_now(const struct session *s)
+{
+	if (profile.threads && one_in(16))
+		others_change(&daemons[s->side]);
+	return stream_room(&s->out);
+}
+
 /* ---- the network --------------------------------------------------------------------------- */
 
 static size_t wire_room(const struct wire *w)
@@ -275,6 +325,248 @@ static void wire_arrive(struct wire *w, size_t n)
 	moves += n;
 }
 
+/* ---- splice.c ------------------------------------------------------------------------------ */
+
+static const uint8_t *bytes_at(const struct session *s, int side, uint64_t position)
+{
+	return pattern + (position + s->id * 1009u + (unsigned)side * 30011u) % PATTERN;
+}
+
+static struct splice *splice_get(void)
+{
+	struct splice *p = calloc(1, sizeof(*p));
+
+	must(p);
+	return p;
+}
+
+static void splice_put(struct splice *p)
+{
+	if (p)
+		fifo_clear(&p->f);
+	free(p);
+}
+
+/* False: it holds as many as it can. */
+static bool add_piece(struct splice *p, const uint8_t *data, size_t len)
+{
+	if (p->n == profile.pieces)
+		return false;
+	must(len && !fifo_add(&p->f, data, len));
+	p->pieces[p->n++] = len;
+	return true;
+}
+
+/* The first @len bytes are gone. What is left of a piece is one. */
+static void splice_skip(struct splice *p, size_t len)
+{
+	unsigned gone = 0;
+
+	must(len <= fifo_len(&p->f));
+	if (len)
+		fifo_skip(&p->f, len);
+	for (; len && len >= p->pieces[gone]; gone++)
+		len -= p->pieces[gone];
+	p->n -= gone;
+	memmove(p->pieces, p->pieces + gone, p->n * sizeof(p->pieces[0]));
+	if (len)
+		p->pieces[0] -= len;
+}
+
+/* What the program of @s wrote, in pieces of any size, and not always all. */
+static ssize_t splice_fill(struct splice *p, struct session *s, size_t len)
+{
+	struct program *q = &s->program;
+	size_t n = 0;
+
+	len = (size_t)MIN(len, q->written - q->read);
+	if (!len)
+		return q->eof ? 0 : -EAGAIN;
+	while (n < len && (!n || !one_in(8))) {
+		size_t part = 1 + rnd_size(len - n - 1);
+
+		if (!add_piece(p, bytes_at(s, s->side, q->read), part))
+			break;
+		q->read += part;
+		n += part;
+	}
+	moves += n;
+	return n ? (ssize_t)n : -EAGAIN;
+}
+
+static size_t splice_drain(struct splice *p, struct transport *t, size_t len)
+{
+	struct iovec iov = { .iov_base = fifo_peek(&p->f), .iov_len = MIN(len, fifo_len(&p->f)) };
+	size_t n = kernel_write(t, &iov, 1);
+
+	splice_skip(p, n);
+	return n;
+}
+
+static size_t splice_tee(const struct splice *p, struct splice *copy, size_t len)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < p->n && n < len; i++) {
+		size_t part = MIN(p->pieces[i], len - n);
+
+		if (!add_piece(copy, fifo_peek(&p->f) + n, part))
+			break;
+		n += part;
+	}
+	return n;
+}
+
+static void splice_read(struct splice *p, uint8_t *to, size_t len)
+{
+	must(len <= fifo_len(&p->f));
+	memcpy(to, fifo_peek(&p->f), len);
+	splice_skip(p, len);
+}
+
+static void splice_forget(struct splice *p, size_t len)
+{
+	splice_skip(p, len);
+}
+
+/* ---- bulk.c -------------------------------------------------------------------------------- */
+
+static struct bulk *bulk_of(struct session *s)
+{
+	struct bulk *b = s->bulk;
+
+	if (!b)
+		b = s->bulk = calloc(1, sizeof(*b));
+	must(b);
+	if (!b->ahead)
+		b->ahead = splice_get();
+	if (!b->kept)
+		b->kept = splice_get();
+	return b;
+}
+
+static ssize_t queued(const struct session *s)
+{
+	const struct program *p = &s->program;
+
+	if (profile.pipes)
+		return (ssize_t)WIRE_PAYLOAD_MAX;
+	if (p->read == p->written)
+		return p->eof ? 0 : -EAGAIN;
+	return p->mark != UINT64_MAX ? 0 : (ssize_t)(p->written - p->read);
+}
+
+static ssize_t bulk_fill(struct session *s, size_t room)
+{
+	struct bulk *b = s->bulk;
+	ssize_t n;
+
+	room = MIN(room, WIRE_PAYLOAD_MAX);
+	if (b && b->unframed)
+		return room ? (ssize_t)MIN(b->unframed, room) : -EBUSY;
+	n = queued(s);
+	if (n < (ssize_t)profile.bulk_min || room < profile.bulk_min)
+		return MIN(n, 0);
+	b = bulk_of(s);
+	while (n > 0 && b->unframed < MIN(room, profile.bulk_enough)) {
+		n = splice_fill(b->ahead, s, MIN((size_t)n, room - b->unframed));
+		if (n > 0)
+			b->unframed += (size_t)n;
+		if (profile.pipes)
+			break;
+		n = n > 0 ? queued(s) : 0;
+	}
+	if (n == -EAGAIN)
+		s->readable = false;
+	return (ssize_t)b->unframed;
+}
+
+static void forget(struct session *s)
+{
+	size_t n = s->out.forgotten;
+
+	s->out.forgotten = 0;
+	splice_forget(s->bulk->kept, n);
+}
+
+static void frame_copied(struct session *s, size_t n)
+{
+	struct bulk *b = s->bulk;
+	size_t len;
+	uint8_t *to = stream_reserve(&s->out, MIN(n, STREAM_READ_MAX), &len);
+
+	must(to);
+	splice_read(b->ahead, to, len);
+	stream_commit(&s->out, WIRE_DATA, stream_ack(&s->in), len);
+	b->unframed -= len;
+	seen.copied++;
+}
+
+static void bulk_frame(struct session *s, size_t n)
+{
+	struct bulk *b = s->bulk;
+	size_t kept;
+
+	forget(s);
+	kept = splice_tee(b->ahead, b->kept, n);
+	if (kept > 0) {
+		b->unframed -= kept;
+		must(!stream_add_outside(&s->out, stream_ack(&s->in), kept));
+		seen.bulk++;
+	} else {
+		frame_copied(s, n);
+	}
+	s->readable |= b->unframed > 0;
+	moves++;
+}
+
+static size_t bulk_send(struct session *s, struct transport *t)
+{
+	return splice_drain(s->bulk->ahead, t, stream_unsent_outside(&s->out));
+}
+
+static void bulk_bring_inside(struct session *s)
+{
+	struct bulk *b = s->bulk;
+	uint8_t *to;
+	size_t len;
+
+	if (!b || !b->kept)
+		return;
+	forget(s);
+	splice_forget(b->ahead, fifo_len(&b->ahead->f) - b->unframed);
+	while ((to = stream_bring_inside(&s->out, &len))) {
+		splice_read(b->kept, to, len);
+		seen.inside++;
+	}
+	must(!len);
+}
+
+static void bulk_tidy(struct session *s)
+{
+	struct bulk *b = s->bulk;
+
+	if (!b || !b->kept || s->out.outside || fifo_len(&b->ahead->f))
+		return;
+	forget(s);
+	splice_put(b->ahead);
+	splice_put(b->kept);
+	b->ahead = b->kept = NULL;
+}
+
+static void bulk_end(struct session *s)
+{
+	struct bulk *b = s->bulk;
+
+	s->bulk = NULL;
+	if (!b)
+		return;
+	s->program.dropped = b->unframed;
+	splice_put(b->ahead);
+	splice_put(b->kept);
+	free(b);
+}
+
 /* ---- transport.c --------------------------------------------------------------------------- */
 
 static struct transport *transport_new(int side)
@@ -284,6 +576,7 @@ static struct transport *transport_new(int side)
 	must(t);
 	t->side = side;
 	t->open = true;
+	t->stuck_at = UINT64_MAX;
 	t->wire.capacity = profile.capacity;
 	return t;
 }
@@ -353,6 +646,8 @@ static int pieces(const struct transport *t, struct iovec iov[FLUSH_PIECES], siz
 		*before = stream_frame_left(out);
 	if (*before) {
 		stream_unsent(out, iov, 1);
+		if (iov->iov_len < *before) /* of its header; the rest lies outside */
+			return 1;
 		iov[n++].iov_len = *before;
 	}
 	iov[n++] = (struct iovec){ .iov_base = fifo_peek(&t->out), .iov_len = queued };
@@ -372,23 +667,32 @@ static void written(struct transport *t, size_t sent, size_t before)
 		stream_sent(&t->session->out, sent - queued);
 }
 
+static size_t send_some(struct transport *t)
+{
+	struct stream_out *out = t->session ? session_may_send(t->session) : NULL;
+	struct iovec iov[FLUSH_PIECES];
+	size_t before, sent;
+	int n;
+
+	if (out && stream_unsent_outside(out)) {
+		sent = bulk_send(t->session, t);
+		stream_sent(out, sent);
+		return sent;
+	}
+	n = pieces(t, iov, &before);
+	if (!n)
+		return 0;
+	sent = kernel_write(t, iov, n);
+	written(t, sent, before);
+	return sent;
+}
+
 static bool transport_flush(struct transport *t)
 {
-	struct iovec iov[FLUSH_PIECES];
 	bool any = false;
 
-	while (t->open) {
-		size_t before, sent;
-		int n = pieces(t, iov, &before);
-
-		if (!n)
-			break;
-		sent = kernel_write(t, iov, n);
-		if (!sent)
-			break;
-		written(t, sent, before);
+	while (t->open && send_some(t))
 		any = true;
-	}
 	return any;
 }
 
@@ -396,7 +700,7 @@ static void transport_close(struct transport *t)
 {
 	if (!t->open)
 		return;
-	t->open = false;
+	t->open = t->timing = false;
 	if (pooled == t)
 		pooled = NULL;
 	t->session = NULL;
@@ -435,7 +739,7 @@ static void transport_broken(struct transport *t, bool violated, const char *why
 	transport_close(t);
 }
 
-/* ---- session.c, out ------------------------------------------------------------------------ */
+/* ---- session.c, session_out.c ---------------------------------------------------------------- */
 
 static void session_end(struct session *s, enum how how)
 {
@@ -448,6 +752,7 @@ static void session_end(struct session *s, enum how how)
 	s->held = false;
 	fifo_clear(&s->held_in);
 	fifo_clear(&s->splice);
+	bulk_end(s);
 	stream_out_free(&s->out);
 	s->transport = NULL;
 	moves++;
@@ -511,11 +816,6 @@ static void step(struct session *s, enum conn_event event)
 	apply(s, conn_step(&s->conn, event));
 }
 
-static const uint8_t *bytes_at(const struct session *s, int side, uint64_t position)
-{
-	return pattern + (position + s->id * 1009u + (unsigned)side * 30011u) % PATTERN;
-}
-
 static size_t packet_size(const struct session *s, int side, uint64_t number)
 {
 	uint64_t v = mix(seed ^ mix(number * 64 + s->id * 2 + (unsigned)side));
@@ -551,6 +851,7 @@ static void reader_gone(struct session *s)
 
 static void end_of_file(struct session *s)
 {
+	s->readable = false;
 	if (hung_up(s))
 		step(s, CONN_LOCAL_GONE);
 	if (s->state != ENDED)
@@ -577,7 +878,7 @@ static size_t read_bytes(struct session *s, uint8_t *to, size_t len)
 
 static uint8_t *reading_room(struct session *s, size_t *len)
 {
-	size_t room = stream_room(&s->out);
+	size_t room = room_now(s);
 
 	if (!room)
 		return NULL;
@@ -585,7 +886,7 @@ static uint8_t *reading_room(struct session *s, size_t *len)
 		*len = s->packets ? sizeof(outbound) : MIN(room, STREAM_READ_MAX);
 		return outbound;
 	}
-	return stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : READ_SMALL), len);
+	return stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : profile.read_small), len);
 }
 
 static void send_order(struct session *s)
@@ -620,40 +921,72 @@ static void forward(struct session *s, const uint8_t *data, size_t n)
 		forward_message(s, data == outbound ? data + plain : outbound, n - plain);
 }
 
+static bool is_bulk(const struct session *s)
+{
+	return s->bulk || (profile.bulk && s->large && !s->packets);
+}
+
+static ssize_t read_bulk(struct session *s)
+{
+	ssize_t n = bulk_fill(s, room_now(s));
+
+	if (n <= 0)
+		return n;
+	if (profile.orders)
+		send_order(s);
+	bulk_frame(s, (size_t)n);
+	return n;
+}
+
 static bool read_local(struct session *s)
 {
 	struct program *p = &s->program;
 	uint8_t *data;
 	size_t len, n;
 
-	if (s->state != RUNNING)
+	if (s->state != RUNNING || !s->readable)
 		return false;
 	if (!conn_reads(&s->conn)) {
+		s->readable = false;
 		if (conn_writes(&s->conn) && hung_up(s))
 			reader_gone(s);
 		return false;
 	}
 	if (s->resuming || s->out.sent != s->out.end)
 		return false;
+	if (is_bulk(s)) {
+		ssize_t got = read_bulk(s);
+
+		if (got > 0)
+			return true;
+		if (got == -EBUSY)
+			return false;
+		if (got == -EAGAIN) {
+			s->readable = false;
+			return false;
+		}
+	}
 	data = reading_room(s, &len);
 	if (!data) {
 		seen.full++;
 		return false;
 	}
-	if (p->read == p->written && !p->eof)
-		return false; /* and what was reserved is not used */
+	if (p->read == p->written && !p->eof) {
+		s->readable = false; /* and what was reserved is not used */
+		return false;
+	}
 	if (p->read == p->written) {
 		end_of_file(s);
 		return true;
 	}
 	n = read_bytes(s, data, len);
 	moves += n + 1;
-	s->large = n == len || (s->large && n > READ_SMALL);
+	s->large = n == len || (s->large && n > profile.read_small);
 	forward(s, data, n);
 	return true;
 }
 
-/* ---- session.c, in ------------------------------------------------------------------------- */
+/* ---- session_in.c -------------------------------------------------------------------------- */
 
 static bool session_walks(const struct session *s)
 {
@@ -662,7 +995,7 @@ static bool session_walks(const struct session *s)
 
 static bool session_needs_ack(const struct session *s)
 {
-	return s->state == RUNNING && conn_reads(&s->conn) && !stream_room(&s->out);
+	return s->state == RUNNING && conn_reads(&s->conn) && !room_now(s);
 }
 
 static void delivered(struct session *s, size_t n)
@@ -731,8 +1064,10 @@ static bool session_passes_on(const struct session *s, uint8_t type)
 	return type == WIRE_DATA && !s->packets && s->state == RUNNING && !s->resuming;
 }
 
-static bool session_can_splice(const struct session *s)
+static bool session_can_splice(const struct session *s, size_t len)
 {
+	if (len < profile.splice_min && !profile.pipes)
+		return false;
 	return profile.splices && s->state == RUNNING && !s->arriving && conn_writes(&s->conn) && !s->packets;
 }
 
@@ -869,7 +1204,7 @@ static void hold_end(struct session *s)
 	     s->out.sent);
 }
 
-/* ---- session.c: when transports break ------------------------------------------------------ */
+/* ---- session_resume.c ---------------------------------------------------------------------- */
 
 static bool is_done(const struct session *s)
 {
@@ -972,6 +1307,21 @@ static void go_on(struct session *s)
 	hold_end(s);
 }
 
+/* For the count alone: does a payload that lies outside begin before byte @at, and end after it? */
+static bool is_outside(const struct session *s, uint64_t at)
+{
+	struct stream_out o = s->out;
+
+	return stream_rewind(&o, at) && stream_unsent_outside(&o);
+}
+
+static int rewind_out(struct session *s, uint64_t received)
+{
+	seen.within_outside += is_outside(s, received);
+	bulk_bring_inside(s);
+	return stream_rewind(&s->out, received) ? 0 : -EPROTO;
+}
+
 static int session_resume(struct transport *t, const struct frame_header *h, const uint8_t *payload)
 {
 	struct frame_resume r;
@@ -987,7 +1337,7 @@ static int session_resume(struct transport *t, const struct frame_header *h, con
 	transport_flush(t);
 	if (fifo_len(&t->out)) /* which comes before the rest of a frame */
 		return -EAGAIN;
-	if (!stream_rewind(&s->out, r.received))
+	if (rewind_out(s, r.received))
 		return -EPROTO;
 	go_on_over(s, t);
 	go_on(s);
@@ -996,7 +1346,7 @@ static int session_resume(struct transport *t, const struct frame_header *h, con
 
 static int accept_again(struct session *s, struct transport *t)
 {
-	if (s->in.heard || !stream_rewind(&s->out, 0))
+	if (s->in.heard || rewind_out(s, 0))
 		return -EPROTO;
 	go_on_over(s, t);
 	seen.reopened++;
@@ -1010,6 +1360,7 @@ static void session_init(struct session *s, unsigned id, int side, struct transp
 {
 	*s = (struct session){
 		.side = side, .id = id, .state = state, .transport = t, .packets = profile.packets,
+		.readable = true,
 		.program = { .goal = rnd_size(profile.goal_max), .mark = UINT64_MAX },
 	};
 	s->in.packets = profile.packets;
@@ -1052,7 +1403,7 @@ static ssize_t frame_resumed(struct session *s, const struct frame_header *h, co
 	struct frame_resumed r;
 
 	must(!frame_get_resumed(&r, payload, h->length));
-	if (!r.error && !stream_rewind(&s->out, r.received))
+	if (!r.error && rewind_out(s, r.received))
 		return -EPROTO;
 	if (!r.error) {
 		go_on(s);
@@ -1167,6 +1518,7 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	if (t->session && session_passes_on(t->session, h.type)) {
 		n = session_data_begins(t->session);
 		t->data_left = n < 0 ? 0 : h.length;
+		t->bulk = h.length >= profile.splice_min && session_can_splice(t->session, h.length);
 		return n;
 	}
 	t->wanted = WIRE_HEADER + h.length;
@@ -1241,11 +1593,27 @@ static ssize_t read_more(struct transport *t, size_t len)
 	return n;
 }
 
+static bool is_stuck(struct transport *t)
+{
+	if (fifo_len(&t->in))
+		return true;
+	if (t->stuck_at == t->session->in.delivered) {
+		seen.stuck++;
+		return true;
+	}
+	if (!t->timing) {
+		t->delivered_before = t->session->in.delivered;
+		t->timing = true;
+		moves++;
+	}
+	return false;
+}
+
 static ssize_t read_ahead(struct transport *t)
 {
 	if (!t->session || t->session->in.over || fifo_len(&t->in) >= AHEAD_MAX)
 		return 0;
-	if (!session_needs_ack(t->session) && !t->wire.over)
+	if (!t->wire.over && (!session_needs_ack(t->session) || !is_stuck(t)))
 		return 0;
 	seen.ahead++;
 	return read_more(t, AHEAD_READ);
@@ -1287,7 +1655,8 @@ static ssize_t feed_in(struct transport *t)
 
 static ssize_t read_and_feed(struct transport *t)
 {
-	ssize_t n = kernel_read(t, inbound, sizeof(inbound));
+	size_t len = t->bulk ? t->data_left + WIRE_HEADER : sizeof(inbound);
+	ssize_t n = kernel_read(t, inbound, len);
 	ssize_t used;
 
 	if (n <= 0)
@@ -1316,7 +1685,7 @@ static ssize_t receive_turn(struct transport *t)
 			return read_more(t, t->wanted - fifo_len(&t->in));
 		return read_ahead(t);
 	}
-	if (t->data_left >= profile.splice_min && session_can_splice(t->session))
+	if (t->data_left && t->bulk && session_can_splice(t->session, t->data_left))
 		return splice_turn(t);
 	return read_and_feed(t);
 }
@@ -1352,9 +1721,12 @@ static void session_pump(struct session *s)
 		if (stream_ack_due(&s->in) && !conn_complete(&s->conn))
 			transport_send(t, WIRE_ACK, NULL, 0);
 		more |= flush(s);
-		if (s->transport != t || !turn)
+		if (s->transport != t)
 			return;
+		if (!turn)
+			break;
 	}
+	bulk_tidy(s);
 }
 
 /* Another thread gets it. */
@@ -1364,6 +1736,8 @@ static void arrive(struct transport *t)
 	int err;
 
 	t->moved.type = 0;
+	t->stuck_at = UINT64_MAX;
+	t->timing = t->bulk = false;
 	seen.moved++;
 	fifo_clear(&t->in);
 	err = handle_idle(t, &h, t->moved_payload);
@@ -1393,7 +1767,32 @@ static void on_event(struct transport *t)
 		transport_broken(t, false, "by writing");
 }
 
+static void on_timer(struct transport *t)
+{
+	if (!t->timing)
+		return;
+	t->timing = false;
+	moves++;
+	if (t->session) {
+		t->stuck_at = t->delivered_before;
+		session_pump(t->session);
+	}
+}
+
+static void on_local_event(struct session *s)
+{
+	s->readable |= s->program.event;
+	s->program.event = false;
+	session_pump(s);
+}
+
 /* ---- programs ------------------------------------------------------------------------------ */
+
+static void program_closes(struct program *p)
+{
+	p->event |= !p->eof;
+	p->eof = true;
+}
 
 static void program_writes(struct session *s)
 {
@@ -1406,8 +1805,9 @@ static void program_writes(struct session *s)
 	if (n && profile.descriptors && p->mark == UINT64_MAX && one_in(2))
 		p->mark = p->written;
 	p->written += n;
+	p->event |= n > 0;
 	if (p->written == p->goal && one_in(4))
-		p->eof = true;
+		program_closes(p);
 	moves += n;
 }
 
@@ -1424,10 +1824,12 @@ static void program_ends(struct session *s)
 {
 	struct program *p = &s->program;
 
-	if (one_in(2))
-		p->eof = true;
-	else if (profile.leavers)
+	if (one_in(2)) {
+		program_closes(p);
+	} else if (profile.leavers) {
+		p->event |= !p->gone;
 		p->gone = true;
+	}
 }
 
 static bool alive(const struct session *s)
@@ -1518,11 +1920,17 @@ static void cut(struct transport *pair[2])
 		notice(pair[rnd(2)]);
 }
 
-/* What everything else keeps of the daemon's budget. */
-static void others_keep(struct daemon *d, size_t used)
+static void check_bulk(const struct session *s)
 {
-	atomic_fetch_add(&d->budget.used, used - d->others);
-	d->others = used;
+	const struct bulk *b = s->bulk;
+
+	if (!b || !b->kept) {
+		must(!s->out.outside && !s->out.forgotten);
+		return;
+	}
+	must(fifo_len(&b->kept->f) == s->out.outside + s->out.forgotten);
+	must(b->unframed <= fifo_len(&b->ahead->f));
+	must(fifo_len(&b->ahead->f) - b->unframed <= s->out.outside);
 }
 
 static void check_session(const struct session *s)
@@ -1535,6 +1943,7 @@ static void check_session(const struct session *s)
 	must(o->kept <= o->acked && o->acked <= o->sent && o->sent <= o->end);
 	must(o->end - o->kept <= WIRE_WINDOW + WIRE_HEADER + WIRE_PAYLOAD_MAX + 8 * WIRE_HEADER);
 	must(s->in.told <= s->in.delivered && s->in.delivered <= s->in.received);
+	check_bulk(s);
 	if (peer->state != NOT_YET)
 		must(peer->out.acked <= s->in.delivered && s->in.received <= peer->out.end);
 }
@@ -1571,7 +1980,7 @@ static void random_step(void)
 
 	if (rnd(1024) < profile.cuts)
 		cut(pair);
-	switch (rnd(18)) {
+	switch (rnd(20)) {
 	case 0:
 		client_comes();
 		break;
@@ -1605,7 +2014,7 @@ static void random_step(void)
 			notice(pair[side]);
 		break;
 	case 9:
-		others_keep(&daemons[side], one_in(2) ? 0 : rnd(daemons[side].budget.limit));
+		others_change(&daemons[side]);
 		break;
 	case 10:
 	case 11:
@@ -1617,6 +2026,16 @@ static void random_step(void)
 	case 13:
 		if (s && s->held && !s->transport)
 			hold_timer(s);
+		break;
+	case 14:
+		if (s)
+			on_local_event(s);
+		break;
+	case 15:
+		if (s && s->transport)
+			on_timer(s->transport);
+		else if (pair[0])
+			on_timer(pair[side]);
 		break;
 	default:
 		if (s && s->transport)
@@ -1642,9 +2061,12 @@ static void fair_round(int idle)
 			for (int n = 0; n < 4; n++)
 				program_writes(s);
 			if (s->program.written == s->program.goal)
-				s->program.eof = true;
+				program_closes(&s->program);
 			if (side != idle)
 				program_reads(s);
+			on_local_event(s);
+			if (!alive(s))
+				continue;
 			if (!s->transport)
 				hold_timer(s);
 			pay_acks(s);
@@ -1657,6 +2079,7 @@ static void fair_round(int idle)
 			wire_arrive(&t->wire, SIZE_MAX);
 			notice(t);
 			on_event(t);
+			on_timer(t);
 		}
 	}
 	check();
@@ -1716,7 +2139,8 @@ static void check_direction(const struct session *from, const struct session *to
 	bool whole = !(from->conn.flags & CONN_STOP_RECEIVED);
 
 	must(p->read == p->written || !whole);
-	must((from->packets ? q->packets : q->seen) == p->read);
+	must(!p->dropped || !whole);
+	must((from->packets ? q->packets : q->seen) == p->read - p->dropped);
 	must(q->descriptors == p->marks);
 	must(to->in.received <= from->out.end && to->in.delivered <= to->in.received);
 	must(!to->waiting && !to->arriving);
@@ -1752,7 +2176,13 @@ static void draw_profile(void)
 		.threads = one_in(2),
 		.leavers = one_in(3),
 		.splices = one_in(2),
+		.bulk = one_in(2),
+		.pipes = one_in(4),
 		.splice_min = 1 + (uint32_t)rnd(one_in(2) ? 16384 : 64),
+		.bulk_min = 1 + rnd(one_in(4) ? 16384 : 64),
+		.bulk_enough = 1 + rnd_size(BULK_ENOUGH),
+		.read_small = one_in(4) ? READ_SMALL : 64 + rnd(512),
+		.pieces = 1 + (unsigned)rnd(one_in(2) ? PIECES_MAX : 4),
 		.cuts = one_in(8) ? 0 : (unsigned)rnd(128),
 		.hesitation = (unsigned)rnd(9),
 		.goal_max = goals[large ? 5 : medium ? 4 : rnd(4)],
@@ -1761,6 +2191,8 @@ static void draw_profile(void)
 	};
 	if (large)
 		profile.capacity += 20000;
+	if (profile.pipes)
+		profile.packets = profile.descriptors = false;
 	profile.goal_max = MIN(profile.goal_max, profile.write_max * 200);
 	if (profile.packets)
 		profile.goal_max = profile.goal_max / profile.write_max + 1;
@@ -1843,7 +2275,12 @@ static void tell_seen(bool all)
 		{ seen.full, "reads put off for want of acks" },
 		{ seen.ahead, "reads ahead" },
 		{ seen.spliced, "splices" },
+		{ seen.stuck, "because nothing was delivered for a while" },
 		{ seen.thrown, "deliveries thrown away" },
+		{ seen.bulk, "payloads outside" },
+		{ seen.copied, "copied, as there was no room for pieces" },
+		{ seen.inside, "brought inside to be sent again" },
+		{ seen.within_outside, "resumptions within one" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
