@@ -167,6 +167,8 @@ struct profile {
 	uint32_t splice_min;
 	size_t bulk_min, bulk_enough, read_small;
 	unsigned pieces;
+	unsigned marks; /* one write in so many is with descriptors */
+	bool waits;	/* a program does not end before what it wrote has come */
 	unsigned cuts;	    /* in 1024 steps */
 	unsigned hesitation; /* how rarely readers read, in 8 */
 	size_t write_max;
@@ -889,11 +891,15 @@ static uint8_t *reading_room(struct session *s, size_t *len)
 	return stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : profile.read_small), len);
 }
 
-static void send_order(struct session *s)
+/* Before what was read from byte, or packet, @at on. */
+static void send_order(struct session *s, uint64_t at)
 {
-	static uint8_t channel[WIRE_ID_SIZE + 8];
+	uint8_t channel[WIRE_ID_SIZE + 8] = { 0 };
 	struct iovec iov = { .iov_base = channel, .iov_len = sizeof(channel) };
+	struct buf b;
 
+	buf_init(&b, channel + WIRE_ID_SIZE, 8);
+	buf_put_u64(&b, at);
 	if (one_in(4))
 		send_counted(s, WIRE_ORDER, 1, &iov, 1);
 }
@@ -908,7 +914,7 @@ static void forward(struct session *s, const uint8_t *data, size_t n)
 	struct iovec iov = { .iov_base = (void *)data, .iov_len = plain };
 
 	if (profile.orders)
-		send_order(s);
+		send_order(s, begin);
 	if (message && data != outbound)
 		memcpy(outbound, data + plain, n - plain);
 	if (plain || !message) {
@@ -933,7 +939,7 @@ static ssize_t read_bulk(struct session *s)
 	if (n <= 0)
 		return n;
 	if (profile.orders)
-		send_order(s);
+		send_order(s, s->program.read - s->bulk->unframed);
 	bulk_frame(s, (size_t)n);
 	return n;
 }
@@ -1142,8 +1148,14 @@ static ssize_t frame_packet(struct session *s, const struct frame_header *h, con
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
-static ssize_t frame_order(struct session *s, const struct frame_header *h)
+static ssize_t frame_order(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
+	const struct program *p = &s->program;
+	struct buf b;
+
+	buf_init_const(&b, payload + WIRE_ID_SIZE, 8);
+	if (buf_get_u64(&b) != (s->packets ? p->packets : p->seen))
+		wrong("side %d: an ORDER at another place", s->side);
 	if (!s->fulfilled) {
 		s->waiting = true;
 		return 0;
@@ -1437,7 +1449,7 @@ static ssize_t session_frame(struct session *s, const struct frame_header *h, co
 	case WIRE_MSG:
 		return frame_msg(s, h, payload);
 	case WIRE_ORDER:
-		return frame_order(s, h);
+		return frame_order(s, h, payload);
 	case WIRE_SHUT:
 		delivered(s, WIRE_HEADER);
 		step(s, CONN_PEER_SHUT);
@@ -1802,11 +1814,11 @@ static void program_writes(struct session *s)
 	if (p->eof || p->written - p->read > (s->packets ? 64 : 2 * profile.write_max))
 		return;
 	n = MIN(n, p->goal - p->written);
-	if (n && profile.descriptors && p->mark == UINT64_MAX && one_in(2))
+	if (n && profile.descriptors && p->mark == UINT64_MAX && one_in(profile.marks))
 		p->mark = p->written;
 	p->written += n;
 	p->event |= n > 0;
-	if (p->written == p->goal && one_in(4))
+	if (p->written == p->goal && !profile.waits && one_in(4))
 		program_closes(p);
 	moves += n;
 }
@@ -1818,6 +1830,17 @@ static void program_reads(struct session *s)
 
 	p->room = MAX(p->room, n);
 	s->fulfilled |= s->waiting;
+}
+
+/* It has written all that it would like to, and nothing keeps it. */
+static bool is_content(const struct session *s)
+{
+	const struct program *p = &s->program, *q = &daemons[!s->side].sessions[s->id].program;
+
+	if (p->written < p->goal)
+		return false;
+	return !profile.waits || s->conn.flags & CONN_STOP_RECEIVED ||
+	       (daemons[!s->side].sessions[s->id].state != NOT_YET && (s->packets ? q->packets : q->seen) == p->written);
 }
 
 static void program_ends(struct session *s)
@@ -2060,7 +2083,7 @@ static void fair_round(int idle)
 			session_timer(s);
 			for (int n = 0; n < 4; n++)
 				program_writes(s);
-			if (s->program.written == s->program.goal)
+			if (is_content(s))
 				program_closes(&s->program);
 			if (side != idle)
 				program_reads(s);
@@ -2183,9 +2206,11 @@ static void draw_profile(void)
 		.bulk_enough = 1 + rnd_size(BULK_ENOUGH),
 		.read_small = one_in(4) ? READ_SMALL : 64 + rnd(512),
 		.pieces = 1 + (unsigned)rnd(one_in(2) ? PIECES_MAX : 4),
-		.cuts = one_in(8) ? 0 : (unsigned)rnd(128),
+		.marks = one_in(2) ? 2 : 16,
+		.waits = one_in(2),
+		.cuts = one_in(8) ? 0 : (unsigned)rnd(one_in(2) ? 128 : 16),
 		.hesitation = (unsigned)rnd(9),
-		.goal_max = goals[large ? 5 : medium ? 4 : rnd(4)],
+		.goal_max = goals[large ? 5 : medium ? 4 : one_in(2) ? 3 : rnd(3)],
 		.write_max = 1 + rnd_size(large ? STREAM_READ_MAX : medium ? 20000 : 5000),
 		.capacity = 64 + rnd_size(large ? 400000 : medium ? 65536 : 8192),
 	};
