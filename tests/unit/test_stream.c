@@ -369,6 +369,336 @@ START_TEST(small_frames_share_memory)
 }
 END_TEST
 
+/* ---- outside ------------------------------------------------------------------------------ */
+
+/* What lies outside, in order: whoever adds a payload writes it here, as bulk.c does to a pipe. */
+static uint8_t elsewhere[1u << 20];
+static size_t elsewhere_start, elsewhere_end;
+
+/* As it is to be on the wire, from byte 0 of the stream on. */
+static uint8_t whole[1u << 20];
+
+static void setup_outside(void)
+{
+	setup();
+	elsewhere_start = elsewhere_end = 0;
+}
+
+static void note_frame(const uint8_t *data, size_t n)
+{
+	struct frame_header h = { .type = WIRE_DATA, .length = (uint32_t)n };
+	size_t at = (size_t)out.end - n - WIRE_HEADER;
+
+	frame_put_header(whole + at, &h);
+	memcpy(whole + at + WIRE_HEADER, data, n);
+}
+
+/* Each payload begins with another byte. */
+static void add_outside(size_t n)
+{
+	const uint8_t *data = payload + (elsewhere_end + 11 * n) % 1000;
+
+	memcpy(elsewhere + elsewhere_end, data, n);
+	elsewhere_end += n;
+	ck_assert_int_eq(stream_add_outside(&out, 0, n), 0);
+	note_frame(data, n);
+}
+
+static void add_inside(size_t n)
+{
+	add(WIRE_DATA, n);
+	note_frame(payload, n);
+}
+
+/* What was acknowledged goes; the others come. */
+static size_t bring_inside(void)
+{
+	size_t n = 0, len;
+	uint8_t *to;
+
+	elsewhere_start += out.forgotten;
+	out.forgotten = 0;
+	for (; (to = stream_bring_inside(&out, &len)); n++) {
+		ck_assert_uint_gt(len, 0);
+		memcpy(to, elsewhere + elsewhere_start, len); /* ASan looks on */
+		elsewhere_start += len;
+	}
+	ck_assert_uint_eq(len, 0);
+	ck_assert_uint_eq(out.outside, 0);
+	ck_assert_uint_eq(elsewhere_start, elsewhere_end);
+	return n;
+}
+
+/* With everything inside: what is unsent is what was added, from byte @from on. */
+static void check_whole(size_t from)
+{
+	ck_assert_uint_eq(out.sent, from);
+	ck_assert_uint_eq(stream_unsent_outside(&out), 0);
+	ck_assert(!stream_ends_outside(&out));
+	ck_assert_uint_eq(copy_unsent(&out, wire), out.end - from);
+	ck_assert(!memcmp(wire, whole + from, (size_t)out.end - from));
+}
+
+/* Inside ones, in small chunks and in one of its own size, before, between and behind those that are not. */
+static const struct {
+	size_t size;
+	bool outside;
+} mixed[] = { { 5, false },   { 0, false },  { 3000, true }, { 1, true },   { 70, false }, { STREAM_READ_MAX, true },
+	      { 9000, false }, { 16, true }, { 31, false },  { 8160, true } };
+
+static size_t add_mixed(void)
+{
+	size_t outside = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(mixed); i++) {
+		if (mixed[i].outside)
+			add_outside(mixed[i].size);
+		else
+			add_inside(mixed[i].size);
+		outside += mixed[i].outside ? mixed[i].size : 0;
+		ck_assert_uint_eq(out.outside, outside);
+	}
+	return (size_t)out.end;
+}
+
+/* Bytes of the frame that byte @at is in, from there on; 0 for a frame's first byte. */
+static size_t left_of_mixed(size_t at)
+{
+	size_t end = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(mixed); i++) {
+		if (at == end)
+			return 0;
+		end += WIRE_HEADER + mixed[i].size;
+		if (at < end)
+			return end - at;
+	}
+	return 0;
+}
+
+static bool lies_outside(size_t at)
+{
+	size_t end = 0;
+	bool outside = false;
+
+	for (size_t i = 0; i < ARRAY_LEN(mixed) && end <= at; i++) {
+		outside = mixed[i].outside && at >= end + WIRE_HEADER;
+		end += WIRE_HEADER + mixed[i].size;
+	}
+	return outside;
+}
+
+START_TEST(outside_frames_as_on_the_wire)
+{
+	add_mixed();
+	ck_assert_uint_eq(bring_inside(), 5);
+	check_whole(0);
+	ck_assert_uint_eq(bring_inside(), 0); /* once */
+	check_whole(0);
+	add_inside(40);
+	add_outside(300); /* and what comes later */
+	add_outside(400);
+	ck_assert_uint_eq(bring_inside(), 2);
+	check_whole(0);
+}
+END_TEST
+
+/* By turns: what lies here, up to a payload that does not, and that. */
+START_TEST(sent_up_to_what_lies_outside)
+{
+	static const size_t steps[] = { 1, 7, WIRE_HEADER, 100, 5000, SIZE_MAX };
+	size_t n = add_mixed(), outside = 0;
+
+	for (size_t at = 0; at < n;) {
+		size_t here = copy_unsent(&out, wire), there = stream_unsent_outside(&out), step;
+
+		ck_assert(!here != !there);
+		ck_assert_uint_eq(there, lies_outside(at) ? left_of_mixed(at) : 0);
+		ck_assert(stream_ends_outside(&out)); /* the last one is */
+		if (here)
+			ck_assert(!memcmp(wire, whole + at, here));
+		step = MIN(here + there, steps[_i]);
+		if (there)
+			ck_assert(!memcmp(elsewhere + outside, whole + at, step));
+		outside += there ? step : 0;
+		stream_sent(&out, step);
+		at += step;
+		ck_assert_uint_eq(out.sent, at);
+		ck_assert_uint_eq(stream_frame_left(&out), left_of_mixed(at));
+	}
+	ck_assert_uint_eq(outside, elsewhere_end);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 0);
+	ck_assert_uint_eq(stream_unsent_outside(&out), 0);
+	ck_assert(!stream_ends_outside(&out));
+	add_inside(9);
+	ck_assert_uint_eq(copy_unsent(&out, wire), WIRE_HEADER + 9);
+	ck_assert(!stream_ends_outside(&out));
+}
+END_TEST
+
+START_TEST(pieces_stop_at_what_lies_outside)
+{
+	struct iovec iov[4];
+
+	add_inside(WIRE_PAYLOAD_MAX);
+	add_outside(100);
+	add_inside(50);
+	ck_assert_int_eq(stream_unsent(&out, iov, 1), 1);
+	ck_assert_int_eq(stream_unsent(&out, iov, 4), 2); /* with its header */
+	ck_assert_uint_eq(iov[1].iov_len, WIRE_HEADER);
+	ck_assert(!stream_ends_outside(&out)); /* something follows that does not */
+	stream_sent(&out, WIRE_HEADER + WIRE_PAYLOAD_MAX + 6);
+	ck_assert_int_eq(stream_unsent(&out, iov, 4), 1);
+	ck_assert_uint_eq(iov->iov_len, WIRE_HEADER - 6); /* less than is left of the frame */
+	ck_assert_uint_eq(stream_frame_left(&out), WIRE_HEADER - 6 + 100);
+	ck_assert_uint_eq(stream_unsent_outside(&out), 0);
+	stream_sent(&out, WIRE_HEADER - 6 + 99);
+	ck_assert_int_eq(stream_unsent(&out, iov, 4), 0);
+	ck_assert_uint_eq(stream_unsent_outside(&out), 1);
+	stream_sent(&out, 1);
+	ck_assert_uint_eq(stream_unsent_outside(&out), 0);
+	ck_assert_int_eq(stream_unsent(&out, iov, 4), 1);
+	ck_assert_uint_eq(iov->iov_len, WIRE_HEADER + 50);
+}
+END_TEST
+
+START_TEST(acknowledged_outside_frames_are_forgotten)
+{
+	add_outside(1000);
+	add_outside(2000);
+	add_inside(10);
+	add_outside(500);
+	stream_sent(&out, (size_t)out.end);
+	ck_assert(stream_acked(&out, WIRE_HEADER + 999));
+	ck_assert_uint_eq(out.forgotten, 0); /* as a whole, or not at all */
+	ck_assert_uint_eq(out.outside, 3500);
+	ck_assert(stream_acked(&out, WIRE_HEADER + 1000));
+	ck_assert_uint_eq(out.forgotten, 1000);
+	ck_assert_uint_eq(out.outside, 2500);
+	ck_assert(stream_acked(&out, 2 * WIRE_HEADER + 3000 + 4)); /* and in the next one's header */
+	ck_assert_uint_eq(out.forgotten, 3000); /* they add up, until they are gone */
+	ck_assert_uint_eq(out.outside, 500);
+	ck_assert_uint_eq(out.kept, 2 * WIRE_HEADER + 3000);
+	out.forgotten = 0;
+	ck_assert(stream_acked(&out, out.end));
+	ck_assert_uint_eq(out.forgotten, 500);
+	ck_assert_uint_eq(out.outside, 0);
+	ck_assert_ptr_null(out.first);
+	ck_assert_uint_eq(atomic_load(&budget.used), 0);
+	elsewhere_start = elsewhere_end;
+	out.forgotten = 0;
+	ck_assert_uint_eq(bring_inside(), 0);
+	add_inside(1); /* as if nothing had been */
+	add_outside(600);
+	ck_assert_uint_eq(copy_unsent(&out, wire), 1 + 2 * WIRE_HEADER);
+}
+END_TEST
+
+/* Whatever was sent and acknowledged before, sending can go on from any byte. */
+START_TEST(rewound_to_what_lay_outside)
+{
+	const size_t n = add_mixed();
+
+	for (size_t acked = 0, step = 0; acked <= n; acked += 1 + step % 3500, step += 97) {
+		size_t sent = MIN(n, acked + 300 * (step % 17));
+
+		while (out.sent < sent) {
+			size_t some = copy_unsent(&out, wire) + stream_unsent_outside(&out);
+
+			stream_sent(&out, MIN(some, sent - (size_t)out.sent));
+		}
+		ck_assert(stream_acked(&out, acked));
+		bring_inside();
+		check_whole(sent); /* the transport may be as good as before: */
+		stream_sent(&out, (n - sent) / 2);
+		check_whole(sent + (n - sent) / 2);
+		for (size_t at = acked; at <= sent + (n - sent) / 2; at += 1 + (n - acked) / 20) {
+			ck_assert(stream_rewind(&out, at));
+			check_whole(at);
+			ck_assert_uint_eq(stream_frame_left(&out), left_of_mixed(at));
+		}
+		stream_out_free(&out);
+		ck_assert_uint_eq(atomic_load(&budget.used), 0);
+		stream_out_init(&out, &pool);
+		elsewhere_start = elsewhere_end = 0;
+		add_mixed();
+	}
+}
+END_TEST
+
+/* The chunk that `sent` is in is another afterwards. */
+START_TEST(brought_inside_while_it_is_sent)
+{
+	for (size_t sent = 0; sent <= WIRE_HEADER + 100; sent++) {
+		add_outside(100);
+		for (size_t left = sent; left;) {
+			size_t part = MIN(left, copy_unsent(&out, wire) + stream_unsent_outside(&out));
+
+			stream_sent(&out, part);
+			left -= part;
+		}
+		bring_inside();
+		check_whole(sent);
+		add_inside(3); /* behind it, not before */
+		check_whole(sent);
+		stream_sent(&out, (size_t)out.end - sent);
+		ck_assert(stream_acked(&out, out.end));
+		ck_assert_uint_eq(out.forgotten, 0); /* it lies outside no more */
+		ck_assert_uint_eq(atomic_load(&budget.used), 0);
+		stream_out_free(&out);
+		stream_out_init(&out, &pool);
+	}
+}
+END_TEST
+
+START_TEST(outside_frames_count)
+{
+	size_t used;
+
+	add_outside(100000);
+	used = atomic_load(&budget.used);
+	ck_assert_uint_ge(used, 100000);
+	ck_assert_uint_le(used, 100000 + 100); /* and no chunk for it */
+	ck_assert_uint_eq(stream_room(&out), WIRE_WINDOW - 100000 - WIRE_HEADER);
+	add_outside(50000);
+	ck_assert_uint_ge(atomic_load(&budget.used), 150000);
+	ck_assert_uint_eq(stream_room(&out), WIRE_WINDOW - 150000 - 2 * WIRE_HEADER);
+	used = atomic_load(&budget.used);
+	bring_inside();
+	ck_assert_uint_eq(atomic_load(&budget.used), used); /* it lies here, and not there */
+	ck_assert_uint_eq(stream_room(&out), WIRE_WINDOW - 150000 - 2 * WIRE_HEADER);
+	stream_sent(&out, (size_t)out.end);
+	ck_assert(stream_acked(&out, WIRE_HEADER + 100000));
+	ck_assert_uint_lt(atomic_load(&budget.used), 51000);
+	add_outside(7); /* left for teardown, which looks at the budget */
+}
+END_TEST
+
+/* Chunks of sizes that a pool keeps; and a frame that is copied follows one that is not. */
+START_TEST(outside_frames_and_the_pool)
+{
+	size_t len;
+
+	for (int i = 0; i < 20; i++) {
+		add_outside(STREAM_READ_MAX);
+		bring_inside();
+		ck_assert_ptr_nonnull(stream_reserve(&out, STREAM_READ_MAX, &len)); /* left */
+		add_outside(77);
+		memcpy(stream_reserve(&out, 500, &len), payload, 500);
+		ck_assert_uint_eq(len, 500);
+		stream_commit(&out, WIRE_DATA, 0, 500);
+		note_frame(payload, 500);
+		add_inside(8);
+		bring_inside();
+		check_whole(0);
+		stream_out_free(&out);
+		stream_out_init(&out, &pool);
+		elsewhere_start = elsewhere_end = 0;
+	}
+	ck_assert_uint_le(pool.n_rest[1], 16);
+}
+END_TEST
+
 /* ---- bounds ------------------------------------------------------------------------------- */
 
 START_TEST(window)
@@ -709,7 +1039,7 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("stream");
-	TCase *t = tcase_create("stream");
+	TCase *t = tcase_create("stream"), *outside = tcase_create("outside");
 	SRunner *sr = srunner_create(s);
 	int failed;
 
@@ -741,6 +1071,17 @@ int main(void)
 	tcase_add_test(t, acks_are_found);
 	tcase_add_test(t, violations);
 	tcase_add_test(t, acks_that_are_due);
+	suite_add_tcase(s, outside);
+	tcase_set_timeout(outside, 60);
+	tcase_add_checked_fixture(outside, setup_outside, teardown);
+	tcase_add_test(outside, outside_frames_as_on_the_wire);
+	tcase_add_loop_test(outside, sent_up_to_what_lies_outside, 0, 6);
+	tcase_add_test(outside, pieces_stop_at_what_lies_outside);
+	tcase_add_test(outside, acknowledged_outside_frames_are_forgotten);
+	tcase_add_test(outside, rewound_to_what_lay_outside);
+	tcase_add_test(outside, brought_inside_while_it_is_sent);
+	tcase_add_test(outside, outside_frames_count);
+	tcase_add_test(outside, outside_frames_and_the_pool);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
 	failed = srunner_ntests_failed(sr);
