@@ -68,7 +68,7 @@ ssize_t bulk_fill(struct session *s, size_t room)
 
 	room = MIN(room, WIRE_PAYLOAD_MAX);
 	if (bulk_waits(s))
-		return (ssize_t)MIN(s->bulk->unframed, room);
+		return room ? (ssize_t)MIN(s->bulk->unframed, room) : -EBUSY;
 	n = queued(s);
 	if (n < (ssize_t)SPLICE_MIN || room < SPLICE_MIN)
 		return MIN(n, 0);

@@ -23,7 +23,7 @@ struct session;
 bool bulk_waits(const struct session *s);
 /** bulk_fill() - read what is worth it of the local end, a stream socket or a pipe, and at most @room bytes
  * Return: bytes that are ready for bulk_frame(), perhaps of a former call; 0: there is nothing of this kind: read as
- * usual; -EAGAIN: there is nothing now. */
+ * usual; -EAGAIN: there is nothing now; -EBUSY: there is no room for them, and nothing may be read past them. */
 ssize_t bulk_fill(struct session *s, size_t room);
 /** bulk_frame() - frame the first @n of them, or fewer; 0, or a negative errno and nothing can be sent any more */
 int bulk_frame(struct session *s, size_t n);

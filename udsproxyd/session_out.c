@@ -256,12 +256,9 @@ bool session_read_local(struct session *s)
 		return false;
 	if (is_bulk(s)) {
 		n = read_bulk(s);
-		if (n > 0)
-			return true;
-		if (n == -EAGAIN) {
-			s->readable = false;
-			return false;
-		}
+		s->readable &= n != -EAGAIN;
+		if (n > 0 || n == -EAGAIN || n == -EBUSY)
+			return n > 0;
 	}
 	data = reading_room(s, &len);
 	if (!data)

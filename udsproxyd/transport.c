@@ -334,6 +334,8 @@ static int pieces(const struct transport *t, struct iovec iov[FLUSH_PIECES], siz
 		*before = stream_frame_left(out);
 	if (*before) {
 		stream_unsent(out, iov, 1);
+		if (iov->iov_len < *before) /* of its header; the rest lies outside */
+			return 1;
 		iov[n++].iov_len = *before;
 	}
 	iov[n++] = (struct iovec){ .iov_base = fifo_peek(&t->out), .iov_len = queued };
