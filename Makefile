@@ -40,8 +40,9 @@ flavour_testmode := -DTEST_MODE_DEFAULT=true
 flavour_asan := -DTEST_MODE_DEFAULT=true -fsanitize=address,undefined -fno-omit-frame-pointer -O1
 flavour_tsan := -DTEST_MODE_DEFAULT=true -fsanitize=thread -O1
 flavour_coverage := -DTEST_MODE_DEFAULT=true --coverage -O0
-ifeq ($(filter $(FLAVOUR),plain testmode asan tsan coverage),)
-$(error FLAVOUR=$(FLAVOUR): plain, testmode, asan, tsan and coverage are known)
+flavour_fuzz := -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -O1
+ifeq ($(filter $(FLAVOUR),plain testmode asan tsan coverage fuzz),)
+$(error FLAVOUR=$(FLAVOUR): plain, testmode, asan, tsan, coverage and fuzz are known)
 endif
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \

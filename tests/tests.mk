@@ -104,6 +104,21 @@ asan: ## unit, wire and behaviour tests with AddressSanitizer, LeakSanitizer, UB
 tsan: ## the same with ThreadSanitizer
 	$(call run_sanitized,tsan,unit wire behaviour) TESTS_WRAPPER="setarch --addr-no-randomize"
 
+# ---- fuzzing ---------------------------------------------------------------------------------
+# A harness feeds what calls itself pure (docs/HACKING.md). libFuzzer is clang's.
+.PHONY: fuzz fuzz-programs
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 60
+$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libtest.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+.SECONDARY: $(patsubst $(B)/fuzz/%,$(B)/obj/tests/fuzz/%.o,$(FUZZERS))
+fuzz-programs: $(FUZZERS)
+fuzz: ## parsers and the stream against libFuzzer (FUZZ_SECONDS=60 each)
+	@scripts/install-deps build fuzz
+	+@$(MAKE) --no-print-directory -s FLAVOUR=fuzz CC=clang fuzz-programs
+	@scripts/fuzz build/fuzz $(FUZZ_SECONDS)
+
 # ---- how fast --------------------------------------------------------------------------------
 # QUICK=1: one short round. RECORD=1: also what the README shows. BENCH_FLAGS: tests/bench/bench --help.
 .PHONY: bench bench-programs
