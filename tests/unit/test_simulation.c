@@ -55,7 +55,7 @@
 #define RECEIVE_TURNS 4
 #define READ_SMALL 8128u
 #define BULK_ENOUGH 131072u
-#define PIECES_MAX 64u /* fewer than a pipe's */
+#define PIECES_MAX 64u /* fewer than a pipe has */
 
 enum { DIALLER, ACCEPTOR };
 
@@ -76,6 +76,9 @@ struct transport {
 	int side;
 	bool open;
 	bool greeted;
+	bool event; /* something to be read has come, and was not told yet */
+	bool readable;
+	bool ending;
 	bool error;
 	struct frame_header moved; /* and what was moved with it, to another thread; type 0: it was not */
 	uint8_t moved_payload[64];
@@ -163,7 +166,7 @@ struct profile {
 	bool leavers;
 	bool splices;
 	bool bulk;
-	bool pipes; /* the local ends are read as pipes are: nobody asks first how much there is */
+	bool pipes; /* the local ends are such: nobody asks first how much there is, and splices go there at once */
 	uint32_t splice_min;
 	size_t bulk_min, bulk_enough, read_small;
 	unsigned pieces;
@@ -272,7 +275,7 @@ static void others_change(struct daemon *d)
 /* Another thread's connections may change it between any two calls. */
 static size_t room_now(const struct session *s)
 {
-	if (profile.threads && one_in(16))
+	if (profile.threads && one_in(8))
 		others_change(&daemons[s->side]);
 	return stream_room(&s->out);
 }
@@ -320,10 +323,13 @@ static void wire_cut(struct wire *w)
 	w->arrived = MIN(w->arrived, fifo_len(&w->f));
 }
 
-static void wire_arrive(struct wire *w, size_t n)
+static void wire_arrive(struct transport *t, size_t n)
 {
+	struct wire *w = &t->wire;
+
 	n = MIN(n, fifo_len(&w->f) - w->arrived);
 	w->arrived += n;
+	t->event |= n > 0;
 	moves += n;
 }
 
@@ -1097,23 +1103,67 @@ static bool session_drain(struct session *s)
 	return !fifo_len(&s->splice);
 }
 
-static ssize_t session_splice(struct session *s, struct wire *w, size_t len)
+/* Bytes, or the end: what it is shows when the pipe takes some. */
+static bool is_there(const struct wire *w)
 {
-	size_t n = MIN(MIN(len, w->arrived), SPLICE_PIPE - fifo_len(&s->splice));
+	return w->arrived || w->over;
+}
 
-	if (!s->program.room && !s->program.gone)
-		return -EBUSY;
-	n = one_in(2) ? n : rnd(n + 1);
+/* splice(2) from a transport to a pipe that takes @room bytes. It looks at the pipe first. */
+static ssize_t splice_through(struct wire *w, struct fifo *to, size_t room, size_t len)
+{
+	size_t n = MIN(MIN(len, w->arrived), room);
+
+	if (!room)
+		return -EAGAIN;
 	if (!n)
-		return w->over && !w->arrived ? -EPIPE : 0;
-	must(!fifo_add(&s->splice, fifo_peek(&w->f), n));
+		return w->over ? 0 : -EAGAIN;
+	n = one_in(2) ? n : 1 + rnd(n);
+	must(!fifo_add(to, fifo_peek(&w->f), n));
 	fifo_skip(&w->f, n);
 	w->arrived -= n;
 	moves += n;
-	stream_walked(&s->in, n);
 	seen.spliced++;
-	session_drain(s);
 	return (ssize_t)n;
+}
+
+static ssize_t splice_to_pipe(struct session *s, struct wire *w, size_t len)
+{
+	bool was_there = false;
+	ssize_t n;
+
+	if (s->program.gone) {
+		reader_gone(s);
+		return -EBUSY;
+	}
+	while ((n = splice_through(w, &s->splice, s->program.room, len)) == -EAGAIN) {
+		if (was_there)
+			return -EBUSY;
+		was_there = is_there(w);
+		if (!was_there)
+			return n;
+	}
+	if (n > 0) {
+		stream_walked(&s->in, (size_t)n);
+		must(session_drain(s));
+	}
+	return n;
+}
+
+static ssize_t session_splice(struct session *s, struct wire *w, size_t len)
+{
+	ssize_t n;
+
+	if (profile.pipes)
+		return splice_to_pipe(s, w, len);
+	if (!s->program.room && !s->program.gone)
+		return -EBUSY;
+	n = splice_through(w, &s->splice, SPLICE_PIPE - fifo_len(&s->splice), len);
+	if (n > 0) {
+		stream_walked(&s->in, (size_t)n);
+		session_drain(s);
+	}
+	return n;
 }
 
 static ssize_t frame_msg(struct session *s, const struct frame_header *h, const uint8_t *payload)
@@ -1576,15 +1626,27 @@ static ssize_t feed(struct transport *t, const uint8_t *data, size_t len)
 	return (ssize_t)used;
 }
 
+/* What a read gave, as there. */
+static ssize_t read_result(struct transport *t, ssize_t n)
+{
+	if (n == -EAGAIN) {
+		t->readable = false;
+		return 0;
+	}
+	return n ? n : -EPIPE;
+}
+
 static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 {
 	struct wire *w = &t->wire;
 	size_t n = MIN(len, w->arrived);
 
-	if (one_in(4))
-		n = rnd(n + 1);
+	if (!t->readable)
+		return 0;
 	if (!n)
-		return w->over && !w->arrived ? -EPIPE : 0;
+		return read_result(t, w->over ? 0 : -EAGAIN);
+	if (one_in(4))
+		n = 1 + rnd(n);
 	memcpy(to, fifo_peek(&w->f), n);
 	fifo_skip(&w->f, n);
 	w->arrived -= n;
@@ -1625,7 +1687,7 @@ static ssize_t read_ahead(struct transport *t)
 {
 	if (!t->session || t->session->in.over || fifo_len(&t->in) >= AHEAD_MAX)
 		return 0;
-	if (!t->wire.over && (!session_needs_ack(t->session) || !is_stuck(t)))
+	if (!t->ending && (!session_needs_ack(t->session) || !is_stuck(t)))
 		return 0;
 	seen.ahead++;
 	return read_more(t, AHEAD_READ);
@@ -1633,10 +1695,14 @@ static ssize_t read_ahead(struct transport *t)
 
 static ssize_t splice_turn(struct transport *t)
 {
-	ssize_t n = session_splice(t->session, &t->wire, t->data_left);
+	ssize_t n;
 
+	if (!t->readable)
+		return 0;
+	n = session_splice(t->session, &t->wire, t->data_left);
 	if (n == -EBUSY)
 		return read_ahead(t);
+	n = read_result(t, n);
 	if (n > 0)
 		t->data_left -= (uint32_t)n;
 	return n;
@@ -1750,6 +1816,7 @@ static void arrive(struct transport *t)
 	t->moved.type = 0;
 	t->stuck_at = UINT64_MAX;
 	t->timing = t->bulk = false;
+	t->readable = true;
 	seen.moved++;
 	fifo_clear(&t->in);
 	err = handle_idle(t, &h, t->moved_payload);
@@ -1767,6 +1834,8 @@ static void on_event(struct transport *t)
 		arrive(t);
 		return;
 	}
+	t->readable |= t->event;
+	t->event = false;
 	if (!t->session) {
 		transport_flush(t);
 		transport_receive(t);
@@ -1777,6 +1846,10 @@ static void on_event(struct transport *t)
 		transport_flush(t);
 	if (t->error)
 		transport_broken(t, false, "by writing");
+	if (t->open && t->readable && !t->ending && t->wire.over) {
+		t->ending = true;
+		moves++;
+	}
 }
 
 static void on_timer(struct transport *t)
@@ -1921,13 +1994,13 @@ static void session_timer(struct session *s)
 	}
 }
 
-/* One side's kernel, or its control link, finds out. */
+/* One side's kernel, or its control link, finds out. The former tells of it once. */
 static void notice(struct transport *t)
 {
-	if (!t->wire.cut || !t->open)
+	if (!t->wire.cut || !t->open || t->wire.over)
 		return;
-	if (one_in(2))
-		t->wire.over = true;
+	if (rnd(4))
+		t->wire.over = t->event = true;
 	else
 		transport_broken(t, false, "as the link says");
 }
@@ -2044,7 +2117,7 @@ static void random_step(void)
 	case 12:
 		for (int i = 0; i < TRANSPORTS_MAX; i++)
 			if (transports[i][0] && one_in(2))
-				wire_arrive(&transports[i][side]->wire, rnd_size(profile.capacity));
+				wire_arrive(transports[i][side], rnd_size(profile.capacity));
 		break;
 	case 13:
 		if (s && s->held && !s->transport)
@@ -2099,7 +2172,7 @@ static void fair_round(int idle)
 
 			if (!t)
 				continue;
-			wire_arrive(&t->wire, SIZE_MAX);
+			wire_arrive(t, SIZE_MAX);
 			notice(t);
 			on_event(t);
 			on_timer(t);
@@ -2199,13 +2272,13 @@ static void draw_profile(void)
 		.threads = one_in(2),
 		.leavers = one_in(3),
 		.splices = one_in(2),
-		.bulk = one_in(2),
+		.bulk = !one_in(4),
 		.pipes = one_in(4),
 		.splice_min = 1 + (uint32_t)rnd(one_in(2) ? 16384 : 64),
 		.bulk_min = 1 + rnd(one_in(4) ? 16384 : 64),
 		.bulk_enough = 1 + rnd_size(BULK_ENOUGH),
 		.read_small = one_in(4) ? READ_SMALL : 64 + rnd(512),
-		.pieces = 1 + (unsigned)rnd(one_in(2) ? PIECES_MAX : 4),
+		.pieces = 1 + (unsigned)rnd(one_in(4) ? 4 : PIECES_MAX),
 		.marks = one_in(2) ? 2 : 16,
 		.waits = one_in(2),
 		.cuts = one_in(8) ? 0 : (unsigned)rnd(one_in(2) ? 128 : 16),
@@ -2216,13 +2289,15 @@ static void draw_profile(void)
 	};
 	if (large)
 		profile.capacity += 20000;
-	if (profile.pipes)
+	if (profile.pipes) {
 		profile.packets = profile.descriptors = false;
+		profile.splices = true;
+	}
 	profile.goal_max = MIN(profile.goal_max, profile.write_max * 200);
 	if (profile.packets)
 		profile.goal_max = profile.goal_max / profile.write_max + 1;
 	for (int side = 0; side < 2; side++)
-		daemons[side].budget.limit = one_in(2) ? 0 : (size_t)(rnd(20) * 1000000);
+		daemons[side].budget.limit = one_in(2) ? 0 : (size_t)(rnd(20) * (one_in(2) ? 1000000 : 10000));
 }
 
 static void begin(uint64_t number)
