@@ -132,11 +132,12 @@ bool session_can_splice(struct session *s, size_t len)
 	return s->splice || s->local == SESSION_PIPE;
 }
 
+/* Bytes, the end, or an error. */
 static bool is_there(int sock)
 {
 	uint8_t byte;
 
-	return recv(sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	return recv(sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
 }
 
 /* Into a pipe, which is a splice's end itself: then EAGAIN is said of either side, and asking them would be too late.
