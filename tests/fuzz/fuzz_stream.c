@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define must(condition) ((condition) ? (void)0 : abort())
 
 static uint8_t framed[1 << 16]; /* all of it, from byte 0 on */
-static bool outside[1 << 16];	/* which bytes of it the stream does not have */
+static uint8_t outside[1 << 16]; /* 1: bytes of it that the stream does not have */
 static uint8_t payload[4096 + 256];
 
 /* The payloads that lie outside, or did and may go, one behind the other. */
@@ -45,7 +45,7 @@ static void check_out(const struct stream_out *o)
 	for (int i = 0; i < n; i++) {
 		must(iov[i].iov_len && at + iov[i].iov_len <= o->end);
 		must(!memcmp(iov[i].iov_base, framed + at, iov[i].iov_len));
-		must(!memchr(outside + at, true, iov[i].iov_len));
+		must(!memchr(outside + at, 1, iov[i].iov_len));
 		at += iov[i].iov_len;
 	}
 	must(at == o->end || n == ARRAY_LEN(iov) || outside[at]);
@@ -93,7 +93,7 @@ static void add_outside(struct stream_out *o, size_t n)
 	frame_put_header(framed + o->end, &h);
 	memcpy(framed + at, payload + at % 256, n);
 	memcpy(elsewhere + elsewhere_end, framed + at, n);
-	memset(outside + at, true, n);
+	memset(outside + at, 1, n);
 	elsewhere_end += n;
 	must(!stream_add_outside(o, 0, n));
 }
@@ -112,7 +112,7 @@ static void bring_inside(struct stream_out *o, size_t max)
 		elsewhere_start += len;
 		while (from < o->kept || !outside[from])
 			from++;
-		memset(outside + from, false, len);
+		memset(outside + from, 0, len);
 	}
 	must(o->outside == elsewhere_end - elsewhere_start);
 	if (!o->outside)
@@ -152,7 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	for (size_t i = 0; i < sizeof(payload); i++)
 		payload[i] = (uint8_t)(i * 13 + i / 256);
-	memset(outside, false, sizeof(outside));
+	memset(outside, 0, sizeof(outside));
 	elsewhere_start = elsewhere_end = 0;
 	stream_pool_init(&pool, &budget);
 	stream_out_init(&out, &pool);
