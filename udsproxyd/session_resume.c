@@ -99,14 +99,16 @@ void session_dialled_again(struct session *s)
 	transport_flush(s->transport);
 }
 
-/* The peer has received so much of what was sent. Return: 0, or a negative errno: it cannot have (-EPROTO), or we
- * cannot go on there. */
+/* The peer has received so much of what was sent. Return: 0, or a negative errno: it cannot have (-EPROTO), or the
+ * session is lost. */
 static int rewind_out(struct session *s, uint64_t received)
 {
 	int err = bulk_bring_inside(s);
 
-	if (err)
+	if (err) {
+		session_lost(s, -err, "what was sent cannot be sent again");
 		return err;
+	}
 	return stream_rewind(&s->out, received) ? 0 : -EPROTO;
 }
 
@@ -163,8 +165,10 @@ static int go_on_over(struct session *s, struct transport *t)
 	struct transport *old = s->transport;
 
 	if (old) {
-		if (hold_begin(s))
+		if (hold_begin(s)) {
+			session_lost(s, ENOMEM, "out of memory");
 			return -ENOMEM;
+		}
 		transport_close(old);
 	}
 	s->transport = t;

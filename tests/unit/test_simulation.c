@@ -54,7 +54,6 @@
 #define PUMP_TURNS 8
 #define RECEIVE_TURNS 4
 #define READ_SMALL 8128u
-#define BULK_ENOUGH 131072u
 #define PIECES_MAX 64u /* fewer than a pipe has */
 
 enum { DIALLER, ACCEPTOR };
@@ -168,7 +167,7 @@ struct profile {
 	bool bulk;
 	bool pipes; /* the local ends are such: nobody asks first how much there is, and splices go there at once */
 	uint32_t splice_min;
-	size_t bulk_min, bulk_enough, read_small;
+	size_t bulk_min, read_small;
 	unsigned pieces;
 	unsigned marks; /* one write in so many is with descriptors */
 	bool waits;	/* a program does not end before what it wrote has come */
@@ -476,7 +475,7 @@ static ssize_t bulk_fill(struct session *s, size_t room)
 	if (n < (ssize_t)profile.bulk_min || room < profile.bulk_min)
 		return MIN(n, 0);
 	b = bulk_of(s);
-	while (n > 0 && b->unframed < MIN(room, profile.bulk_enough)) {
+	while (n > 0 && b->unframed < room) {
 		n = splice_fill(b->ahead, s, MIN((size_t)n, room - b->unframed));
 		if (n > 0)
 			b->unframed += (size_t)n;
@@ -2276,7 +2275,6 @@ static void draw_profile(void)
 		.pipes = one_in(4),
 		.splice_min = 1 + (uint32_t)rnd(one_in(2) ? 16384 : 64),
 		.bulk_min = 1 + rnd(one_in(4) ? 16384 : 64),
-		.bulk_enough = 1 + rnd_size(BULK_ENOUGH),
 		.read_small = one_in(4) ? READ_SMALL : 64 + rnd(512),
 		.pieces = 1 + (unsigned)rnd(one_in(4) ? 4 : PIECES_MAX),
 		.marks = one_in(2) ? 2 : 16,
