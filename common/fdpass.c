@@ -164,7 +164,7 @@ ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t
 
 ssize_t fd_plain_queued(int sock)
 {
-	bool with;
+	bool with = false;
 	ssize_t n = plain_queued(sock, &with);
 
 	return with ? 0 : n;

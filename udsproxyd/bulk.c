@@ -13,6 +13,7 @@
 #include "bulk.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/ioctl.h>
 
 #include "channel.h"
@@ -38,7 +39,12 @@ static struct bulk *bulk_of(struct session *s)
 		b->ahead = splice_get(s->worker);
 	if (!b->kept)
 		b->kept = splice_get(s->worker);
-	return b->ahead && b->kept ? b : NULL;
+	if (b->ahead && b->kept)
+		return b;
+	splice_put(s->worker, b->ahead);
+	splice_put(s->worker, b->kept);
+	b->ahead = b->kept = NULL;
+	return NULL;
 }
 
 /* Bytes that can be read without any descriptors coming with them; 0: none, or the end; -EAGAIN: none now. Asking a pipe
@@ -68,7 +74,7 @@ ssize_t bulk_fill(struct session *s, size_t room)
 
 	room = MIN(room, WIRE_PAYLOAD_MAX);
 	if (bulk_waits(s))
-		return room ? (ssize_t)MIN(s->bulk->unframed, room) : -EBUSY;
+		return room >= MIN(s->bulk->unframed, PIPE_BUF) ? (ssize_t)MIN(s->bulk->unframed, room) : -EBUSY;
 	n = queued(s);
 	if (n < (ssize_t)SPLICE_MIN || room < SPLICE_MIN)
 		return MIN(n, 0);
@@ -100,14 +106,14 @@ static int forget(struct session *s)
 static int frame_copied(struct session *s, size_t n)
 {
 	struct bulk *b = s->bulk;
-	size_t len;
-	uint8_t *to = stream_reserve(&s->out, MIN(n, STREAM_READ_MAX), &len);
+	struct iovec iov = { .iov_base = s->worker->outbound };
+	ssize_t got = splice_read_whole(b->ahead, s->worker->outbound, MIN(n, sizeof(s->worker->outbound)));
 
-	if (!to || splice_read(b->ahead, to, len))
-		return -ENOMEM;
-	stream_commit(&s->out, WIRE_DATA, stream_ack(&s->in), len);
-	b->unframed -= len;
-	return 0;
+	if (got < 0)
+		return (int)got;
+	b->unframed -= (size_t)got;
+	iov.iov_len = (size_t)got;
+	return stream_add(&s->out, WIRE_DATA, 0, stream_ack(&s->in), &iov, 1);
 }
 
 int bulk_frame(struct session *s, size_t n)
@@ -119,6 +125,8 @@ int bulk_frame(struct session *s, size_t n)
 	if (err)
 		return err;
 	kept = splice_tee(b->ahead, b->kept, n);
+	if (kept <= 0 && splice_widen(s->worker, b->kept))
+		kept = splice_tee(b->ahead, b->kept, n);
 	if (kept > 0) {
 		b->unframed -= (size_t)kept;
 		err = stream_add_outside(&s->out, stream_ack(&s->in), (size_t)kept);

@@ -22,6 +22,7 @@ struct channel_table {
 };
 
 #define EXPECTED_SECONDS 30
+#define PIPE_USUAL 65536 /* pipe(7); of another size, somebody wants it so */
 #define PIPE_WIDE 262144
 
 _Static_assert(CONFIG_THREADS_MAX <= 64, "a worker is a bit of `kick`");
@@ -299,7 +300,7 @@ ssize_t channel_read(struct channel *c, void *data, size_t len)
 
 void channel_widen(struct channel *c)
 {
-	if (!c->wide)
+	if (!c->wide && fcntl(c->fd, F_GETPIPE_SZ) == PIPE_USUAL)
 		fcntl(c->fd, F_SETPIPE_SZ, PIPE_WIDE);
 	c->wide = true;
 }

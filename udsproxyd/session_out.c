@@ -2,6 +2,7 @@
 #include "session_parts.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -179,6 +180,7 @@ static uint8_t *reading_room(struct session *s, size_t *len)
 {
 	struct worker *w = s->worker;
 	size_t room = stream_room(&s->out);
+	uint8_t *data;
 
 	if (!room)
 		return NULL;
@@ -186,7 +188,14 @@ static uint8_t *reading_room(struct session *s, size_t *len)
 		*len = session_has_packets(s) ? sizeof(w->outbound) : MIN(room, sizeof(w->outbound));
 		return w->outbound;
 	}
-	return stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : READ_SMALL), len);
+	/* Of a pipe whose writer has set O_DIRECT, what is cut of a packet would be lost. */
+	if (s->local == SESSION_PIPE && room < PIPE_BUF)
+		return NULL;
+	data = stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : READ_SMALL), len);
+	if (!data || s->local != SESSION_PIPE || *len >= PIPE_BUF)
+		return data;
+	*len = MIN(room, READ_SMALL);
+	return w->outbound;
 }
 
 /* @n bytes at @data, the first @tied of them without descriptors where there are any. */
@@ -209,12 +218,18 @@ static void forward(struct session *s, uint8_t *data, size_t n, struct fdset *se
 		forward_message(s, data == passing ? data + tied : passing, n - tied, set);
 }
 
-/* Is it to be expected that much can be read? (Of a sticky one, a byte has to stay where it is.) */
+/* Is much to be expected, and can it go past us? From a socket that was passed to us somebody else may read, too, between
+ * the look at what is queued and splice(2). Of a sticky one, a byte has to stay where it is. And to a vsock socket splice(2)
+ * copies, page by page. */
 static bool is_bulk(const struct session *s)
 {
+	bool others = s->channel && s->channel->ours;
+
 	if (bulk_waits(s))
 		return true;
-	return s->large && (s->local == SESSION_PIPE || (s->local == SESSION_STREAM && !s->sticky));
+	if (!s->large || addr_is_vsock(&s->worker->daemon->config.addr))
+		return false;
+	return s->local == SESSION_PIPE || (s->local == SESSION_STREAM && !s->sticky && !others);
 }
 
 /* What is large goes past this program's memory. Return: as bulk_fill(). */

@@ -117,12 +117,12 @@ void stream_out_init(struct stream_out *o, struct stream_pool *pool)
 /* What it costs, here and elsewhere. */
 static void charge(struct stream_out *o, const struct stream_chunk *c)
 {
-	atomic_fetch_add(&o->pool->budget->used, c->size + c->outside);
+	atomic_fetch_add(&o->pool->budget->used, sizeof(*c) + c->size + c->outside);
 }
 
 static void uncharge(struct stream_out *o, const struct stream_chunk *c)
 {
-	atomic_fetch_sub(&o->pool->budget->used, c->size + c->outside);
+	atomic_fetch_sub(&o->pool->budget->used, sizeof(*c) + c->size + c->outside);
 }
 
 static void drop_first(struct stream_out *o)

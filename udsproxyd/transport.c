@@ -189,6 +189,7 @@ void transport_release(struct transport *t)
 
 	t->session = NULL;
 	t->pooled = true;
+	t->stuck_at = UINT64_MAX;
 	/* What comes next may be there already, and makes no event any more. */
 	if (t->fd >= 0 && t->readable)
 		event_active(&t->event, 0, 0);
@@ -723,7 +724,7 @@ static ssize_t receive_turn(struct transport *t)
 			return read_more(t, t->wanted - fifo_len(&t->in));
 		return read_ahead(t);
 	}
-	if (t->data_left && t->bulk && session_can_splice(t->session, t->data_left))
+	if (t->session && t->data_left && t->bulk && session_can_splice(t->session, t->data_left))
 		return splice_turn(t);
 	return read_and_feed(t);
 }
@@ -806,7 +807,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (!t->greeted || t->doomed) {
-		transport_broken(t, ETIMEDOUT, "no greeting came");
+		transport_broken(t, ETIMEDOUT, t->doomed ? "it was not closed" : "no greeting came");
 	} else if (t->session) {
 		t->stuck_at = t->delivered_before;
 		session_pump(t->session);

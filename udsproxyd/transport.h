@@ -27,7 +27,7 @@ struct transport {
 	struct worker *worker;
 	int fd; /* -1: closed, about to be freed */
 	struct event event;
-	struct event timer; /* a HELLO that does not come, and then a local end that takes nothing */
+	struct event timer; /* a HELLO that does not come; a local end that takes nothing; a peer that does not close */
 	bool readable;
 	bool writable;
 	bool ending;	/* there is an end to be read, behind other bytes */
@@ -63,7 +63,8 @@ void transport_trim_pool(struct worker *w);
 void transport_release(struct transport *t);
 /** transport_close() - close it; whom it carries is told nothing */
 void transport_close(struct transport *t);
-/** transport_abort() - tell the peer that the connection it carried has ended, and why, and close it */
+/** transport_abort() - tell the peer that the connection it carried has ended, and why; it closes it then, or the timer
+ * does */
 void transport_abort(struct transport *t, int error, const char *why);
 /** transport_move() - let another worker have it, whose transport_take() it is given to with this frame
  * of the peer's. Return: 0, or a negative errno and it stays here. */

@@ -116,7 +116,7 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	LIST_INIT(&w->watches);
 	LIST_INIT(&w->idle);
 	LIST_INIT(&w->owing);
-	splices_init(&w->splices);
+	splices_init(w);
 	stream_pool_init(&w->pool, &d->budget);
 	pthread_mutex_init(&w->posts_lock, NULL);
 	/* Edge-triggered: a socket is registered once and never changed again. */
@@ -173,7 +173,7 @@ void workers_free(struct daemon *d)
 
 		channels_forget(w);
 		reap(-1, 0, w);
-		splices_free(&w->splices);
+		splices_free(w);
 		stream_pool_free(&w->pool);
 		event_del(&w->owing_event);
 		event_del(&w->tidy_event);

@@ -54,6 +54,7 @@ struct daemon {
 
 	atomic_bool peer_alive; /* the control link's opinion */
 	int null_fd;		/* /dev/null */
+	atomic_uint splices;	/* pipes: splice.h */
 	int requests_fd;	/* listening sockets that every worker accepts on */
 	int transports_fd;
 };

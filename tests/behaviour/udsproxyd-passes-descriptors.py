@@ -211,6 +211,32 @@ def both_write(pair, wire):
 				end.close()
 
 
+def packet_mode(pair, wire):
+	"""a pipe in packet mode (O_DIRECT): none of 3,000 packets of 3,000 bytes is cut, though its reader is slow"""
+	client, server = wire()
+	r, w = os.pipe2(os.O_DIRECT)
+	send_fds(client, [r])
+	far = receive_fds(server)
+	data = pattern(9000000)
+
+	def write():
+		for at in range(0, len(data), 3000):
+			os.write(w, data[at:at + 3000])
+		os.close(w)
+	writer = threading.Thread(target=write)
+	writer.start()
+	got = b""
+	while piece := os.read(far, 65536):
+		got += piece
+		time.sleep(0.0005)	# so that pipes, and what is not acknowledged, fill
+	writer.join()
+	os.close(far)
+	client.close()
+	server.close()
+	expect(len(got), len(data), "bytes")
+	return got == data
+
+
 def passed_again(pair, wire):
 	"""a pipe that is passed again just when its far end is closed still works, 500 times"""
 	client, server = wire()
@@ -803,7 +829,7 @@ def main():
 			for ends in works_before:
 				for end in ends:
 					end.close()
-			for case in (at_most, same_message, two_messages, two_connections, both_write,
+			for case in (at_most, same_message, two_messages, two_connections, both_write, packet_mode,
 				     passed_again, passed_again_with_news, write_end_again, order,
 				     order_elsewhere, order_slow, order_background, order_back,
 				     listener_crowd, listener_undone, pair_closed, pair_half_closed,
