@@ -34,7 +34,9 @@ class Tap:
 		sys.exit(0)
 
 	def done(self):
-		"""The plan; ends the program."""
+		"""The plan; ends the program. To have tested nothing is a failure."""
+		if not self.count:
+			self.result("there is a test to run", False)
 		print(f"1..{self.count}")
 		if self.failed:
 			print(f"# {self.failed} of {self.count} failed")
