@@ -29,8 +29,7 @@ void alias_stop(void);
  * Never waits for a client or a file system.
  * Return: our end, non-blocking, the caller's; or a negative errno, as connect(2) gives it, and
  * @client is as it was. (Only if another thread takes the last descriptor, or memory is out, in
- * between,
- * @client stays connected, to nobody.)
+ * between, @client stays connected, to nobody.)
  */
 int alias_connect(struct worker *w, int client, int socktype, const char *name, size_t len);
 /**

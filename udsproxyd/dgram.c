@@ -60,13 +60,6 @@ struct dgram {
 static void on_timer(evutil_socket_t fd, short what, void *arg);
 static void on_retry(evutil_socket_t fd, short what, void *arg);
 
-static void arm(struct event *timer, unsigned ms)
-{
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
-
-	event_add(timer, &tv);
-}
-
 static struct dgram *dgram_new(struct session *s, int fd)
 {
 	struct dgram *d = calloc(1, sizeof(*d));
@@ -169,7 +162,7 @@ static void scan(struct worker *w)
 static void scan_in(struct worker *w, unsigned ms)
 {
 	w->dgrams_ms = MAX(ms, w->dgrams_least_ms);
-	arm(&w->dgrams_event, w->dgrams_ms);
+	worker_arm(&w->dgrams_event, w->dgrams_ms);
 }
 
 static int64_t cpu_time_us(void)
@@ -360,7 +353,7 @@ int dgram_server(struct session *s, int fd, uint16_t flags)
 	}
 	d->flags = flags;
 	if (!(flags & WIRE_OPEN_ONE))
-		arm(&d->timer, PROBE_MS);
+		worker_arm(&d->timer, PROBE_MS);
 	return fd;
 }
 
@@ -375,7 +368,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	else if (netlink_peer_closed(d->fd) == 1)
 		session_other_end_closed(d->session);
 	else
-		arm(&d->timer, PROBE_MS);
+		worker_arm(&d->timer, PROBE_MS);
 }
 
 /* The answer of the one datagram's session. */
@@ -383,7 +376,7 @@ static ssize_t sent_once(struct dgram *d, ssize_t n, size_t len)
 {
 	if (n == -EAGAIN && !(d->flags & WIRE_OPEN_NOWAIT)) {
 		if (!event_pending(&d->timer, EV_TIMEOUT, NULL))
-			arm(&d->timer, DGRAM_WAIT_MS);
+			worker_arm(&d->timer, DGRAM_WAIT_MS);
 		return n;
 	}
 	event_del(&d->timer);
@@ -404,7 +397,7 @@ ssize_t dgram_write(struct session *s, const void *data, size_t len)
 		return (ssize_t)len;
 	n = send_to(d->fd, data, len, s->arriving, s->explicit ? &s->credentials : NULL);
 	if (is_passing(n)) {
-		arm(&d->retry, RETRY_MS);
+		worker_arm(&d->retry, RETRY_MS);
 		n = -EAGAIN;
 	}
 	if (d->flags & WIRE_OPEN_ONE)

@@ -2,7 +2,6 @@
 #include "hold.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include "link.h"
 #include "util.h"
@@ -21,21 +20,9 @@ struct held {
 	uint32_t data_left; /* the first bytes of which may be a frame's last */
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void arm(struct held *h, int64_t ms)
 {
-	struct timeval tv;
-
-	ms = MAX(MIN(ms, h->deadline - now_ms()), 0);
-	tv = (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-	event_add(&h->timer, &tv);
+	worker_arm(&h->timer, (unsigned)MAX(MIN(ms, h->deadline - worker_now_ms()), 0));
 }
 
 static void arm_next(struct held *h)
@@ -67,7 +54,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (s->state == SESSION_OPENING && s->transport && s->transport->greeted)
 		hold_forget(s); /* its OPEN is with the peer, as the first was: that may take long */
-	else if (now_ms() >= s->held->deadline)
+	else if (worker_now_ms() >= s->held->deadline)
 		session_lost(s, ETIMEDOUT, "the link was broken for longer than --hold-time");
 	else if (s->transport)
 		transport_broken(s->transport, ETIMEDOUT, "no answer");
@@ -87,7 +74,7 @@ static struct held *held_new(struct session *s)
 	/* If OPENED was lost, too, there may be nobody who wants it. */
 	if (!s->dialled && !s->in.heard)
 		seconds = MIN(seconds, UNHEARD_SECONDS);
-	h->deadline = now_ms() + seconds * 1000;
+	h->deadline = worker_now_ms() + seconds * 1000;
 	event_assign(&h->timer, s->worker->base, -1, 0, on_timer, s);
 	return h;
 }

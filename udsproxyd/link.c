@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "channel.h"
 #include "session.h"
@@ -28,21 +27,6 @@ struct link {
 	struct frame_id instance;
 	struct frame_id accepted; /* whose link, the other way, was accepted last; all 0: nobody's */
 };
-
-static void arm(struct link *link, unsigned ms)
-{
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
-
-	event_add(&link->timer, &tv);
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- what is told to all workers --------------------------------------------------------- */
 
@@ -122,8 +106,8 @@ static void note_refusal(struct link *link, int error, bool greeted)
 	if (greeted || (error != ECONNREFUSED && error != ECONNRESET))
 		link->refused = 0;
 	else if (!link->refused)
-		link->refused = now_ms();
-	else if (now_ms() - link->refused >= GONE_MS)
+		link->refused = worker_now_ms();
+	else if (worker_now_ms() - link->refused >= GONE_MS)
 		tell_workers(link->worker->daemon, drop_held, &link->instance);
 }
 
@@ -138,7 +122,7 @@ static void unreachable(struct link *link, int error, const char *why)
 	link->transport = NULL;
 	atomic_store(&d->peer_alive, false);
 	link->redial_ms = MIN(link->redial_ms * 2, REDIAL_MAX_MS);
-	arm(link, link->redial_ms);
+	worker_arm(&link->timer, link->redial_ms);
 }
 
 static void dial(struct link *link)
@@ -146,7 +130,7 @@ static void dial(struct link *link)
 	link->silent = 0;
 	link->transport = transport_dial_control(link->worker, link);
 	if (link->transport)
-		arm(link, 1000);
+		worker_arm(&link->timer, 1000);
 	else
 		unreachable(link, errno, errno == ENODEV ? "no machine has this CID" : "cannot dial");
 }
@@ -162,9 +146,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	link->silent++;
-	arm(link, 1000);
+	worker_arm(&link->timer, 1000);
 	if (link->silent >= WIRE_DEAD_SECONDS) {
-		link->dropped = now_ms();
+		link->dropped = worker_now_ms();
 		tell_workers(link->worker->daemon, drop_transports, &link->instance);
 		transport_broken(link->transport, ETIMEDOUT, "the peer is silent");
 	} else if (link->silent >= GREETING_SECONDS && !link->transport->greeted) {
@@ -202,7 +186,7 @@ static void peer_dialled(struct worker *w, void *arg)
 {
 	struct frame_id *instance = arg;
 	struct link *link = w->daemon->link;
-	bool both = link->dropped && now_ms() - link->dropped < DROPPED_MS; /* by the same silence */
+	bool both = link->dropped && worker_now_ms() - link->dropped < DROPPED_MS; /* by the same silence */
 
 	if (is_same(&link->accepted, instance) && !both)
 		tell_workers(w->daemon, drop_dialled, instance);

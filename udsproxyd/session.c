@@ -80,13 +80,6 @@ struct session *session_new(struct worker *w, struct transport *t, const struct 
 	return s;
 }
 
-void session_arm(struct session *s, unsigned ms)
-{
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
-
-	event_add(&s->timer, &tv);
-}
-
 /* The local end has no further use. */
 static void close_local(struct session *s)
 {
@@ -149,6 +142,20 @@ void session_tell_done(struct session *s)
 {
 	if (s->client)
 		client_done(s->client);
+	s->client = NULL;
+}
+
+void session_tell_verdict(struct session *s, const struct frame_opened *o, const char *what)
+{
+	int error = local_errno(o->error);
+	char reason[WIRE_REASON_MAX + 1];
+
+	memcpy(reason, o->reason, o->reason_len);
+	reason[o->reason_len] = '\0';
+	if (s->client)
+		client_refuse(s->client, error, reason);
+	else
+		log_info("%s: %s", what, *reason ? reason : strerror(error));
 	s->client = NULL;
 }
 

@@ -30,7 +30,7 @@ void session_send_open(struct session *s)
 {
 	transport_send(s->transport, WIRE_OPEN, s->open_payload, s->open_size);
 	transport_flush(s->transport);
-	session_arm(s, atomic_load(&s->worker->daemon->peer_alive) ? GREETING_ALIVE_MS : GREETING_MS);
+	worker_arm(&s->timer, atomic_load(&s->worker->daemon->peer_alive) ? GREETING_ALIVE_MS : GREETING_MS);
 }
 
 static int remember_open(struct session *s, const struct frame_open *o)
@@ -83,7 +83,7 @@ void session_answer_is_late(struct session *s)
 	if (!t || (t->greeted && s->channel))
 		return;
 	if (t->greeted && s->connect_tries++ == 0)
-		session_arm(s, OPENING_MS);
+		worker_arm(&s->timer, OPENING_MS);
 	else if (s->client || t->greeted)
 		session_lost(s, ETIMEDOUT, "no answer");
 	else
@@ -107,7 +107,6 @@ ssize_t session_opened(struct session *s, const struct frame_header *h, const ui
 {
 	struct client *client = s->client;
 	struct frame_opened o;
-	char reason[WIRE_REASON_MAX + 1];
 
 	if (s->state != SESSION_OPENING || frame_get_opened(&o, payload, h->length))
 		return -EPROTO;
@@ -128,14 +127,7 @@ ssize_t session_opened(struct session *s, const struct frame_header *h, const ui
 		client_offer(client); /* may end the session */
 		return (ssize_t)(WIRE_HEADER + h->length);
 	}
-	memcpy(reason, o.reason, o.reason_len);
-	reason[o.reason_len] = '\0';
-	s->client = NULL;
-	if (client)
-		client_refuse(client, local_errno(o.error), reason);
-	else
-		log_info("the peer does not take a connection: %s",
-			 *reason ? reason : strerror(local_errno(o.error)));
+	session_tell_verdict(s, &o, "the peer does not take a connection");
 	session_release_transport(s);
 	session_end(s);
 	return (ssize_t)(WIRE_HEADER + h->length);
@@ -176,7 +168,7 @@ static void connected(struct session *s, const struct frame_open *o, struct conn
 	if (r->fd == -ENOENT && o->target == WIRE_TARGET_LISTENER)
 		r->fd = s->connect_tries < TWIN_TRIES ? -EAGAIN : -ECONNREFUSED;
 	if (r->fd == -EAGAIN && s->connect_tries < CONNECT_TRIES) {
-		session_arm(s, MIN(CONNECT_FIRST_MS << MIN(s->connect_tries, 6u), CONNECT_LAST_MS));
+		worker_arm(&s->timer, MIN(CONNECT_FIRST_MS << MIN(s->connect_tries, 6u), CONNECT_LAST_MS));
 		s->connect_tries++;
 		return;
 	}

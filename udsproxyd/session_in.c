@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "canon.h"
 #include "channel.h"
-#include "client.h"
 #include "dgram.h"
 #include "fdmap.h"
 #include "splice.h"
@@ -215,19 +213,11 @@ bool session_drain(struct session *s)
 static ssize_t frame_abort(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
 	struct transport *t = s->transport;
-	struct client *client = s->client;
 	struct frame_opened o;
-	char reason[WIRE_REASON_MAX + 1];
 
 	if (frame_get_opened(&o, payload, h->length))
 		return -EPROTO;
-	memcpy(reason, o.reason, o.reason_len);
-	reason[o.reason_len] = '\0';
-	s->client = NULL;
-	if (client)
-		client_refuse(client, local_errno(o.error), reason);
-	else
-		log_info("the peer ended a connection: %s", reason);
+	session_tell_verdict(s, &o, "the peer ended a connection");
 	session_end(s);
 	transport_close(t);
 	return (ssize_t)(WIRE_HEADER + h->length);
@@ -341,7 +331,7 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	if ((int16_t)(h->count - s->seen) <= 0 || !s->patient)
 		return false;
 	if (!event_pending(&s->timer, EV_TIMEOUT, NULL))
-		session_arm(s, PATIENCE_MS);
+		worker_arm(&s->timer, PATIENCE_MS);
 	return true;
 }
 

@@ -30,12 +30,12 @@ struct session *session_new(struct worker *w, struct transport *t, const struct 
 /** session_end() - it is over; its transport was released, or is closed by the caller */
 void session_end(struct session *s);
 void session_set_state(struct session *s, enum session_state state);
-/** session_arm() - its timer, in @ms */
-void session_arm(struct session *s, unsigned ms);
 /** session_release_transport() - give it back, whatever is still queued on it */
 void session_release_transport(struct session *s);
 /** session_tell_done() - the datagram that a client had sent, if it is one, was delivered */
 void session_tell_done(struct session *s);
+/** session_tell_verdict() - the peer has refused or ended it: tell its client, or the log as @what */
+void session_tell_verdict(struct session *s, const struct frame_opened *o, const char *what);
 /** session_step() - something happened that conn.c decides about; may end it */
 void session_step(struct session *s, enum conn_event event);
 

@@ -127,18 +127,29 @@ ssize_t splice_tee(struct splice *p, struct splice *copy, size_t len)
 	return n;
 }
 
+/* One read(2). */
+static ssize_t read_piece(struct splice *p, uint8_t *to, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = read(p->ends[0], to, len);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return n ? -errno : -EIO;
+	p->filled -= (size_t)n;
+	return n;
+}
+
 ssize_t splice_read_whole(struct splice *p, uint8_t *to, size_t len)
 {
 	size_t done = 0;
 
 	while (done < len && (len - done >= PIPE_BUF || len - done >= p->filled)) {
-		ssize_t n = read(p->ends[0], to + done, len - done);
+		ssize_t n = read_piece(p, to + done, len - done);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		p->filled -= (size_t)n;
+		if (n < 0)
+			return n;
 		done += (size_t)n;
 	}
 	return (ssize_t)done;
@@ -147,13 +158,10 @@ ssize_t splice_read_whole(struct splice *p, uint8_t *to, size_t len)
 int splice_read(struct splice *p, uint8_t *to, size_t len)
 {
 	while (len) {
-		ssize_t n = read(p->ends[0], to, len);
+		ssize_t n = read_piece(p, to, len);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		p->filled -= (size_t)n;
+		if (n < 0)
+			return (int)n;
 		to += n;
 		len -= (size_t)n;
 	}

@@ -31,7 +31,7 @@
 #define RECEIVE_TURNS 4	  /* reads before others have their turn */
 #define AHEAD_MAX (WIRE_WINDOW + 2 * WIRE_PAYLOAD_MAX) /* more than a peer that keeps to the window sends */
 #define AHEAD_READ 65536
-#define STUCK_MS 5
+#define STUCK_MS 5	  /* that a local end takes nothing, before what is behind is read */
 #define FLUSH_PIECES 16	  /* of a writev(2) */
 #define ABORT_SECONDS 10  /* a peer that does not read may take to hear that a connection has ended */
 

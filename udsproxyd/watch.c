@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "canon.h"
+#include "connector.h"
 #include "link.h"
 #include "peercred.h"
 #include "session.h"
@@ -169,10 +170,8 @@ void watch_gone(struct channel *c)
 static bool is_listened_on(int path_fd)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d", path_fd);
-	return fd < 0 || !connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || errno != ECONNREFUSED;
+	return fd < 0 || connector_connect_inode(fd, path_fd) != -ECONNREFUSED;
 }
 
 static void on_probe(evutil_socket_t fd, short what, void *arg)

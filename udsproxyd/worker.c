@@ -190,6 +190,21 @@ void workers_free(struct daemon *d)
 	free(d->workers);
 }
 
+int64_t worker_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void worker_arm(struct event *timer, unsigned ms)
+{
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
+
+	event_add(timer, &tv);
+}
+
 void worker_random_id(struct frame_id *id)
 {
 	/* Cannot fail for so few bytes once the pool is initialised (getrandom(2)). */

@@ -116,6 +116,10 @@ void workers_free(struct daemon *d);
 /** worker_post() - call @fn(@w, @arg) on @w's thread, soon; @fn owns @arg. From any thread.
  * Return: 0 or -ENOMEM. */
 int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
+/** worker_now_ms() - milliseconds of a clock that only goes forth */
+int64_t worker_now_ms(void);
+/** worker_arm() - let @timer, on this thread, go off in @ms */
+void worker_arm(struct event *timer, unsigned ms);
 /** worker_bury() - call @g->free(@g) when the current event is over */
 void worker_bury(struct worker *w, struct grave *g);
 /** worker_random_id() - 128 random bits */
