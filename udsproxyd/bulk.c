@@ -67,6 +67,12 @@ bool bulk_waits(const struct session *s)
 	return s->bulk && s->bulk->unframed;
 }
 
+/* Less than that may be less than a packet of a pipe whose writer has set O_DIRECT. */
+size_t bulk_room_needed(const struct session *s)
+{
+	return bulk_waits(s) ? MIN(s->bulk->unframed, PIPE_BUF) : 0;
+}
+
 ssize_t bulk_fill(struct session *s, size_t room)
 {
 	struct bulk *b;
@@ -74,7 +80,7 @@ ssize_t bulk_fill(struct session *s, size_t room)
 
 	room = MIN(room, WIRE_PAYLOAD_MAX);
 	if (bulk_waits(s))
-		return room >= MIN(s->bulk->unframed, PIPE_BUF) ? (ssize_t)MIN(s->bulk->unframed, room) : -EBUSY;
+		return (ssize_t)MIN(s->bulk->unframed, room);
 	n = queued(s);
 	if (n < (ssize_t)SPLICE_MIN || room < SPLICE_MIN)
 		return MIN(n, 0);

@@ -21,9 +21,12 @@ struct session;
 
 /** bulk_waits() - was something read that is not framed? */
 bool bulk_waits(const struct session *s);
-/** bulk_fill() - read what is worth it of the local end, a stream socket or a pipe, and at most @room bytes
+/** bulk_room_needed() - nothing more can be framed while there is less room than that; 0: nothing waits */
+size_t bulk_room_needed(const struct session *s);
+/** bulk_fill() - read what is worth it of the local end, a stream socket or a pipe, and at most @room bytes, which is
+ * at least what is needed
  * Return: bytes that are ready for bulk_frame(), perhaps of a former call; 0: there is nothing of this kind: read as
- * usual; -EAGAIN: there is nothing now; -EBUSY: there is no room for them, and nothing may be read past them. */
+ * usual; -EAGAIN: there is nothing now. */
 ssize_t bulk_fill(struct session *s, size_t room);
 /** bulk_frame() - frame the first @n of them, or fewer; 0, or a negative errno and nothing can be sent any more */
 int bulk_frame(struct session *s, size_t n);

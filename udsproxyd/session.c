@@ -311,11 +311,6 @@ bool session_walks(const struct session *s)
 	return !s->resuming;
 }
 
-bool session_needs_ack(const struct session *s)
-{
-	return s->state == SESSION_RUNNING && session_is_source(s) && !stream_room(&s->out);
-}
-
 void session_send_counted(struct session *s, uint8_t type, uint16_t count, const struct iovec *iov, int n)
 {
 	if (stream_add(&s->out, type, count, stream_ack(&s->in), iov, n))

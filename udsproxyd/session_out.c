@@ -175,22 +175,30 @@ static void end_of_file(struct session *s)
 		session_step(s, CONN_LOCAL_GONE);
 }
 
+/* Nothing can be read and framed while there is less room than that. Of a pipe whose writer has set O_DIRECT, what is cut
+ * of a packet would be lost. */
+static size_t room_needed(const struct session *s)
+{
+	if (bulk_waits(s))
+		return bulk_room_needed(s);
+	return s->local == SESSION_PIPE ? PIPE_BUF : 1;
+}
+
+bool session_needs_ack(const struct session *s)
+{
+	return s->state == SESSION_RUNNING && session_is_source(s) && stream_room(&s->out) < room_needed(s);
+}
+
 /* Where to read to: to where it is kept, when nothing has to be framed before it. */
-static uint8_t *reading_room(struct session *s, size_t *len)
+static uint8_t *reading_room(struct session *s, size_t room, size_t *len)
 {
 	struct worker *w = s->worker;
-	size_t room = stream_room(&s->out);
 	uint8_t *data;
 
-	if (!room)
-		return NULL;
 	if (session_has_packets(s) || s->passed) {
 		*len = session_has_packets(s) ? sizeof(w->outbound) : MIN(room, sizeof(w->outbound));
 		return w->outbound;
 	}
-	/* Of a pipe whose writer has set O_DIRECT, what is cut of a packet would be lost. */
-	if (s->local == SESSION_PIPE && room < PIPE_BUF)
-		return NULL;
 	data = stream_reserve(&s->out, MIN(room, s->large ? STREAM_READ_MAX : READ_SMALL), len);
 	if (!data || s->local != SESSION_PIPE || *len >= PIPE_BUF)
 		return data;
@@ -233,9 +241,9 @@ static bool is_bulk(const struct session *s)
 }
 
 /* What is large goes past this program's memory. Return: as bulk_fill(). */
-static ssize_t read_bulk(struct session *s)
+static ssize_t read_bulk(struct session *s, size_t room)
 {
-	ssize_t n = bulk_fill(s, stream_room(&s->out));
+	ssize_t n = bulk_fill(s, room);
 
 	if (n <= 0)
 		return n;
@@ -252,7 +260,7 @@ bool session_read_local(struct session *s)
 {
 	struct fdset set;
 	uint8_t *data;
-	size_t tied, len;
+	size_t room, tied, len;
 	ssize_t n;
 
 	if (s->state != SESSION_RUNNING || s->fd < 0)
@@ -269,13 +277,16 @@ bool session_read_local(struct session *s)
 	}
 	if (s->resuming || s->out.sent != s->out.end || s->feeding)
 		return false;
+	room = stream_room(&s->out);
+	if (room < room_needed(s))
+		return false;
 	if (is_bulk(s)) {
-		n = read_bulk(s);
+		n = read_bulk(s, room);
 		s->readable &= n != -EAGAIN;
-		if (n > 0 || n == -EAGAIN || n == -EBUSY)
+		if (n > 0 || n == -EAGAIN)
 			return n > 0;
 	}
-	data = reading_room(s, &len);
+	data = reading_room(s, room, &len);
 	if (!data)
 		return false;
 	if (s->primed) {

@@ -31,6 +31,7 @@
 #include <check.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -470,7 +471,7 @@ static ssize_t bulk_fill(struct session *s, size_t room)
 
 	room = MIN(room, WIRE_PAYLOAD_MAX);
 	if (b && b->unframed)
-		return room ? (ssize_t)MIN(b->unframed, room) : -EBUSY;
+		return (ssize_t)MIN(b->unframed, room);
 	n = queued(s);
 	if (n < (ssize_t)profile.bulk_min || room < profile.bulk_min)
 		return MIN(n, 0);
@@ -883,12 +884,18 @@ static size_t read_bytes(struct session *s, uint8_t *to, size_t len)
 	return n;
 }
 
-static uint8_t *reading_room(struct session *s, size_t *len)
+static size_t room_needed(const struct session *s)
 {
-	size_t room = room_now(s);
+	return s->bulk && s->bulk->unframed ? MIN(s->bulk->unframed, PIPE_BUF) : 1;
+}
 
-	if (!room)
-		return NULL;
+static bool session_needs_ack(const struct session *s)
+{
+	return s->state == RUNNING && conn_reads(&s->conn) && room_now(s) < room_needed(s);
+}
+
+static uint8_t *reading_room(struct session *s, size_t room, size_t *len)
+{
 	if (s->packets || profile.orders) {
 		*len = s->packets ? sizeof(outbound) : MIN(room, STREAM_READ_MAX);
 		return outbound;
@@ -937,9 +944,9 @@ static bool is_bulk(const struct session *s)
 	return s->bulk || (profile.bulk && s->large && !s->packets);
 }
 
-static ssize_t read_bulk(struct session *s)
+static ssize_t read_bulk(struct session *s, size_t room)
 {
-	ssize_t n = bulk_fill(s, room_now(s));
+	ssize_t n = bulk_fill(s, room);
 
 	if (n <= 0)
 		return n;
@@ -953,7 +960,7 @@ static bool read_local(struct session *s)
 {
 	struct program *p = &s->program;
 	uint8_t *data;
-	size_t len, n;
+	size_t room, len, n;
 
 	if (s->state != RUNNING || !s->readable)
 		return false;
@@ -965,23 +972,23 @@ static bool read_local(struct session *s)
 	}
 	if (s->resuming || s->out.sent != s->out.end)
 		return false;
+	room = room_now(s);
+	if (room < room_needed(s)) {
+		seen.full++;
+		return false;
+	}
 	if (is_bulk(s)) {
-		ssize_t got = read_bulk(s);
+		ssize_t got = read_bulk(s, room);
 
 		if (got > 0)
 			return true;
-		if (got == -EBUSY)
-			return false;
 		if (got == -EAGAIN) {
 			s->readable = false;
 			return false;
 		}
 	}
-	data = reading_room(s, &len);
-	if (!data) {
-		seen.full++;
-		return false;
-	}
+	data = reading_room(s, room, &len);
+	must(data);
 	if (p->read == p->written && !p->eof) {
 		s->readable = false; /* and what was reserved is not used */
 		return false;
@@ -1002,11 +1009,6 @@ static bool read_local(struct session *s)
 static bool session_walks(const struct session *s)
 {
 	return !s->resuming;
-}
-
-static bool session_needs_ack(const struct session *s)
-{
-	return s->state == RUNNING && conn_reads(&s->conn) && !room_now(s);
 }
 
 static void delivered(struct session *s, size_t n)
