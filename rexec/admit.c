@@ -47,6 +47,17 @@ static int receive(int conn, void *data, size_t n, uint64_t deadline, struct fds
 	return 0;
 }
 
+/* Anybody may ask for it; what it tells is the client's own. */
+static int check_list(const void *payload, uint32_t length)
+{
+	struct buf b;
+
+	buf_init_const(&b, payload, length);
+	if (buf_get_u32(&b) != REQUEST_MAGIC || buf_get_u16(&b) != REQUEST_VERSION)
+		return -EPROTONOSUPPORT;
+	return buf_done(&b) ? 0 : -EPROTO;
+}
+
 static int receive_request(struct admission *a, int conn)
 {
 	uint64_t deadline = loop_now() + ADMIT_TIMEOUT_MS;
@@ -56,12 +67,15 @@ static int receive_request(struct admission *a, int conn)
 
 	if (err)
 		return err;
-	if (frame_header(header, &length, &type) || type != REQUEST_EXEC)
+	if (frame_header(header, &length, &type) || (type != REQUEST_EXEC && type != REQUEST_LIST))
 		return -EPROTO;
 	a->payload = malloc((size_t)length + 1);
 	if (!a->payload)
 		return -ENOMEM;
 	err = receive(conn, a->payload, length, deadline, NULL);
+	a->list = !err && type == REQUEST_LIST;
+	if (a->list)
+		return check_list(a->payload, length);
 	if (!err)
 		err = request_decode(&a->request, a->payload, length);
 	if (!err && (!a->passed.n || a->request.n_passed != a->passed.n))
@@ -193,6 +207,8 @@ int admit(struct admission *a, int conn, const struct policy *policy, char *reas
 		ret = get_client(a, conn);
 	if (ret)
 		return explain(ret, reason);
+	if (a->list)
+		return 0;
 	a->switch_user = geteuid() == 0;
 	if (!a->switch_user && a->client != geteuid()) {
 		snprintf(reason, POLICY_REASON_MAX,

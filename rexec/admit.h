@@ -22,13 +22,14 @@ struct admission {
 	uid_t client;			/* who asks */
 	struct child_identity identity; /* as whom the program runs */
 	bool switch_user;		/* whether that takes a change of identity */
+	bool list;			/* it was a LIST: nothing else is filled in */
 	const char **env;		/* the program's environment */
 	char path[PATH_MAX];		/* of the program */
 	char home[PATH_MAX + 8], user[64], logname[64]; /* parts of `env` */
 };
 
 /**
- * admit() - receive an EXEC on @conn and decide
+ * admit() - receive an EXEC, or a LIST, on @conn and decide
  *
  * uid, gid and groups are what the kernel says of the other end (SO_PEERCRED, SO_PEERGROUPS in
  * unix(7)), whatever the message says.

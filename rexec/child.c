@@ -2,7 +2,7 @@
 /*
  * child.c - what happens between fork and execve
  *
- * In this order: process group, signals, descriptors, limits, identity, working directory (as
+ * In this order: process group or session, signals, descriptors, limits, identity, working directory (as
  * the user), mask. A pipe that execve closes tells the parent how it went: nothing in it means
  * the program runs, else the step that failed and errno. All other descriptors are CLOEXEC.
  */
@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -21,6 +22,7 @@
 #include "util.h"
 
 enum step {
+	STEP_TERMINAL,
 	STEP_DESCRIPTORS,
 	STEP_LIMITS,
 	STEP_IDENTITY,
@@ -28,7 +30,8 @@ enum step {
 	STEP_EXECVE,
 };
 
-static const char *const step_names[] = { "descriptors", "limits", "identity", "chdir", "execve" };
+static const char *const step_names[] = { "terminal", "descriptors", "limits",
+					 "identity", "chdir", "execve" };
 
 struct failure {
 	int step, error;
@@ -106,10 +109,8 @@ static int set_limits(const struct request_limit *limits)
 	return 0;
 }
 
-static int set_identity(const struct child_identity *as)
+int child_become(const struct child_identity *as)
 {
-	if (!as)
-		return 0;
 	if (setgroups(as->n_groups, as->groups) || setresgid(as->gid, as->gid, as->gid) ||
 	    setresuid(as->uid, as->uid, as->uid))
 		return -errno;
@@ -121,7 +122,10 @@ static struct failure become(const struct child_spec *spec, pid_t parent, int *s
 {
 	int err;
 
-	setpgid(0, 0);
+	if (spec->terminal < 0)
+		setpgid(0, 0);
+	else if (setsid() < 0 || ioctl(spec->terminal, TIOCSCTTY, 0))
+		return (struct failure){ STEP_TERMINAL, errno };
 	set_signals(spec);
 	err = set_descriptors(spec, status);
 	if (err)
@@ -129,7 +133,7 @@ static struct failure become(const struct child_spec *spec, pid_t parent, int *s
 	err = set_limits(spec->limits);
 	if (err)
 		return (struct failure){ STEP_LIMITS, -err };
-	err = set_identity(spec->identity);
+	err = spec->identity ? child_become(spec->identity) : 0;
 	if (err)
 		return (struct failure){ STEP_IDENTITY, -err };
 	/* After the change of identity, which clears it; the parent may have ended before. */

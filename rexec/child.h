@@ -34,13 +34,17 @@ struct child_spec {
 	const struct child_fd *fds;
 	size_t n_fds;
 	const struct child_identity *identity; /* NULL: as we are */
+	int terminal; /* its controlling terminal, which it also leads a session for; -1: none */
 };
+
+/** child_become() - take on @as for good; 0 or -errno */
+int child_become(const struct child_identity *as);
 
 /**
  * child_spawn() - fork, become @spec and execve(2)
  *
- * The program leads a process group of its own in our session, and dies with us (prctl(2),
- * PR_SET_PDEATHSIG). Descriptors 0 to 2 that @spec does not name are /dev/null; of the others
+ * The program leads a process group of its own in our session, or with a terminal a session of its own, and dies
+ * with us (prctl(2), PR_SET_PDEATHSIG). Descriptors 0 to 2 that @spec does not name are /dev/null; of the others
  * it has none but those of @spec. Limits are bounded by our own hard ones.
  *
  * @failed	on failure what failed, a static text ("execve", "chdir", ...)

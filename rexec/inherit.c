@@ -97,14 +97,32 @@ bool inherit_drop(struct inherit_list *l, int number)
 	return true;
 }
 
-int inherit_null(struct inherit_list *l, int number)
+int inherit_as(struct inherit_list *l, int number, enum inherit_kind kind)
 {
 	struct inherited *at = find(l, number);
 
 	if (!at)
-		return add(l, number, INHERIT_NULL);
-	at->kind = INHERIT_NULL;
+		return add(l, number, kind);
+	at->kind = kind;
 	return 0;
+}
+
+void inherit_keep(struct inherit_list *l, const int *numbers, size_t n)
+{
+	for (size_t i = l->n; i-- > 0;) {
+		int number = l->list[i].number;
+		size_t at = 0;
+
+		while (at < n && numbers[at] != number)
+			at++;
+		if (number > STDERR_FILENO && at == n)
+			inherit_drop(l, number);
+	}
+}
+
+static bool is_decided(const struct inherited *fd)
+{
+	return fd->kind == INHERIT_NULL || fd->kind == INHERIT_TTY || fd->kind == INHERIT_HELD;
 }
 
 /* ---- deciding ---- */
@@ -173,7 +191,7 @@ static int classify(struct inherited *fd, bool local, char *reason)
 	struct stat st;
 	int to;
 
-	if (fd->kind == INHERIT_NULL)
+	if (is_decided(fd))
 		return 0;
 	if (fstat(fd->number, &st))
 		return -errno;
@@ -209,7 +227,7 @@ static bool same_file(int a, int b)
 static void find_equal(const struct inherit_list *l, struct inherited *fd)
 {
 	for (const struct inherited *at = l->list; at < fd; at++) {
-		if (at->kind != fd->kind || at->first != at->number || fd->kind == INHERIT_NULL ||
+		if (at->kind != fd->kind || at->first != at->number || is_decided(fd) ||
 		    !same_file(at->number, fd->number))
 			continue;
 		fd->first = at->number;

@@ -16,6 +16,8 @@ enum inherit_kind {
 	INHERIT_RELAY_IN,  /* rexec reads it into a pipe that is passed */
 	INHERIT_RELAY_OUT, /* rexec writes to it what comes from a pipe that is passed */
 	INHERIT_NULL,	   /* /dev/null instead */
+	INHERIT_TTY,	   /* the program's terminal, which is made there */
+	INHERIT_HELD,	   /* what it writes there is held for whoever attaches */
 };
 
 struct inherited {
@@ -36,8 +38,10 @@ struct inherit_list {
 int inherit_collect(struct inherit_list *l);
 /** inherit_drop() - keep @number back; false when it is not there */
 bool inherit_drop(struct inherit_list *l, int number);
-/** inherit_null() - let the program find /dev/null at @number */
-int inherit_null(struct inherit_list *l, int number);
+/** inherit_as() - let the program have NULL, TTY or HELD at @number, whatever is here; 0 or -ENOMEM */
+int inherit_as(struct inherit_list *l, int number, enum inherit_kind kind);
+/** inherit_keep() - of those above 2 only the @n in @numbers stay */
+void inherit_keep(struct inherit_list *l, const int *numbers, size_t n);
 /**
  * inherit_classify() - decide the kind of each
  * @local	the program runs on this machine: regular files and devices can be passed as they

@@ -20,11 +20,9 @@
  * An outcome that the client has not acknowledged is kept: for OUTCOME_HOLD_MS when the client
  * may come back, for LINGER_MS when it may not.
  */
-#include "keeper.h"
+#include "keeper_parts.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,124 +30,20 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "admit.h"
 #include "canon.h"
-#include "child.h"
 #include "log.h"
-#include "loop.h"
-#include "outputs.h"
 #include "proctree.h"
-#include "relay.h"
-#include "request.h"
+#include "roster.h"
 #include "session.h"
-#include "sessiondir.h"
 #include "util.h"
 
 #define TERM_TIMEOUT_MS 5000 /* from SIGTERM to SIGKILL */
 #define KILL_AGAIN_MS 100
-#define PEER_SETTLE_MS 200   /* in which a killed udsproxyd is seen to be dead */
-#define LIFE_TIMEOUT_MS 2000 /* in which the life line's end follows the connection's */
 #define LINGER_MS 10000
 #define OUTCOME_HOLD_MS 86400000
-#define VISITOR_TIMEOUT_MS 10000
-#define VISITORS_MAX 64
-
-struct keeper {
-	const struct keeper_setup *setup;
-	struct loop loop;
-	struct admission admission;
-	struct sessiondir dir;
-	struct outputs outputs;
-	int signals; /* signalfd */
-	int door;    /* keeper.sock */
-	unsigned visitors;
-	struct loop_io signals_io, door_io;
-
-	/* the client */
-	int conn, life; /* -1: nobody is attached */
-	int peer;	/* pidfd of who is at the other end, -1 unknown */
-	bool keep, proxied, confirmed;
-	struct loop_io conn_io, life_io;
-	struct loop_timer peer_timer, life_timer;
-	struct frame_in in;
-
-	/* the program */
-	char *arguments; /* expanded, one behind the other; NULL: as they came */
-	pid_t pid;
-	int status;
-	bool exited;	/* it ended */
-	bool survivors; /* and left something running */
-	bool gone;	/* nothing of it is left */
-	bool told_exited, told_gone, acknowledged;
-	bool ending, abandoned; /* being ended; nobody waits for the outcome */
-	bool over;
-	struct loop_timer killing, holding;
-};
-
-/* A connection on keeper.sock whose first frame is awaited. */
-struct visitor {
-	struct keeper *k;
-	int fd;
-	struct loop_io io;
-	struct loop_timer timeout;
-	struct fdset fds;
-	struct frame_in in;
-};
-
-/* ---- telling the client ---- */
-
-/* The few frames that a connection ever gets fit its buffer; one that cannot be sent is noticed
- * by reading. */
-static void send_frame(int fd, struct frame_out *f)
-{
-	if (fd >= 0)
-		fd_sendmsg(fd, f->data, frame_end(f), MSG_DONTWAIT, NULL, NULL);
-}
-
-static void tell_refused(int fd, int status, const char *reason)
-{
-	struct frame_out f;
-
-	frame_start(&f, REQUEST_REFUSED);
-	buf_put_u8(&f.buf, (uint8_t)status);
-	frame_text(&f, reason);
-	send_frame(fd, &f);
-}
-
-static void tell_started(const struct keeper *k)
-{
-	struct frame_out f;
-
-	frame_start(&f, REQUEST_STARTED);
-	buf_put_u32(&f.buf, (uint32_t)k->pid);
-	send_frame(k->conn, &f);
-}
-
-static void tell_exited(const struct keeper *k)
-{
-	bool killed = WIFSIGNALED(k->status);
-	struct frame_out f;
-
-	frame_start(&f, REQUEST_EXITED);
-	buf_put_u8(&f.buf, killed);
-	buf_put_u8(&f.buf,
-		   killed ? canon_signal(WTERMSIG(k->status)) : (uint8_t)WEXITSTATUS(k->status));
-	buf_put_u8(&f.buf, k->survivors);
-	send_frame(k->conn, &f);
-}
-
-static void tell_gone(const struct keeper *k)
-{
-	struct frame_out f;
-
-	frame_start(&f, REQUEST_GONE);
-	send_frame(k->conn, &f);
-}
 
 /* ---- ending the program ---- */
 
@@ -162,7 +56,7 @@ static void on_kill(void *arg)
 	loop_timer_start(&k->loop, &k->killing, KILL_AGAIN_MS, on_kill, k);
 }
 
-static void end_program(struct keeper *k)
+void keeper_end_program(struct keeper *k)
 {
 	if (k->ending)
 		return;
@@ -171,6 +65,16 @@ static void end_program(struct keeper *k)
 	/* A stopped process takes its SIGTERM only so. */
 	proctree_kill(SIGCONT);
 	loop_timer_start(&k->loop, &k->killing, TERM_TIMEOUT_MS, on_kill, k);
+}
+
+static void on_timeout(void *arg)
+{
+	struct keeper *k = arg;
+
+	log_info("session %s: pid %d has had its %u s", k->dir.id, k->pid,
+		 k->admission.request.timeout_s);
+	k->timed_out = true;
+	keeper_end_program(k);
 }
 
 static void reap(struct keeper *k)
@@ -189,6 +93,8 @@ static void reap(struct keeper *k)
 	k->gone = k->exited && pid < 0 && errno == ECHILD;
 	if (k->exited && !k->gone)
 		k->survivors = true;
+	if (k->exited)
+		loop_timer_stop(&k->timeout);
 	if (k->gone)
 		loop_timer_stop(&k->killing);
 }
@@ -204,355 +110,9 @@ static void on_signal(void *arg, short revents)
 			continue;
 		/* Of a program that is gone only its outcome is kept here. */
 		k->over = k->gone;
-		end_program(k);
+		keeper_end_program(k);
 	}
 	reap(k);
-}
-
-/* ---- the client's end, and the link's ---- */
-
-static void hang_up(struct keeper *k, bool lost)
-{
-	loop_io_stop(&k->conn_io);
-	loop_io_stop(&k->life_io);
-	loop_timer_stop(&k->peer_timer);
-	loop_timer_stop(&k->life_timer);
-	replace_fd(&k->conn, -1);
-	replace_fd(&k->life, -1);
-	replace_fd(&k->peer, -1);
-	outputs_detach(&k->outputs, lost);
-}
-
-static void client_gone(struct keeper *k)
-{
-	if (!k->gone)
-		log_info("session %s: there is no client any more, pid %d is ended", k->dir.id,
-			 k->pid);
-	hang_up(k, false);
-	k->abandoned = true;
-	end_program(k);
-}
-
-static void link_lost(struct keeper *k)
-{
-	if (!k->keep) {
-		client_gone(k);
-		return;
-	}
-	log_info("session %s: the link was lost, pid %d is kept", k->dir.id, k->pid);
-	hang_up(k, true);
-}
-
-static void on_life_timeout(void *arg)
-{
-	link_lost(arg);
-}
-
-static void on_peer_settled(void *arg)
-{
-	struct keeper *k = arg;
-	struct pollfd p = { .fd = k->peer, .events = POLLIN };
-
-	if (!k->confirmed || (k->peer >= 0 && poll(&p, 1, 0) > 0))
-		link_lost(k);
-	else
-		client_gone(k);
-}
-
-/* ---- what the client sends ---- */
-
-static void do_signal(struct keeper *k, struct buf *payload)
-{
-	int signo = local_signal(buf_get_u8(payload));
-	bool group = buf_get_u8(payload);
-
-	if (payload->bad || !signo || k->gone)
-		return;
-	if (k->exited)
-		proctree_kill_children(signo, group);
-	else
-		kill(group ? -k->pid : k->pid, signo);
-}
-
-static void do_affinity(struct keeper *k, struct buf *payload)
-{
-	pid_t tid = (pid_t)buf_get_u32(payload);
-	size_t n = buf_left(payload);
-	const uint8_t *bits = buf_get_bytes(payload, n);
-	cpu_set_t *set = bits ? CPU_ALLOC(8 * n) : NULL;
-	size_t size = CPU_ALLOC_SIZE(8 * n);
-	int err = 0;
-
-	if (!set)
-		return;
-	CPU_ZERO_S(size, set);
-	for (size_t cpu = 0; cpu < 8 * n; cpu++)
-		if (bits[cpu / 8] >> cpu % 8 & 1)
-			CPU_SET_S(cpu, size, set);
-	if (!proctree_has(tid))
-		err = ESRCH;
-	else if (sched_setaffinity(tid, size, set))
-		err = errno;
-	if (err)
-		log_warning("session %s: the affinity of thread %d cannot be set: %s", k->dir.id,
-			    tid, strerrordesc_np(err));
-	CPU_FREE(set);
-}
-
-static void handle_frame(struct keeper *k, uint8_t type, struct buf *payload)
-{
-	switch (type) {
-	case REQUEST_SIGNAL:
-		do_signal(k, payload);
-		break;
-	case REQUEST_AFFINITY:
-		do_affinity(k, payload);
-		break;
-	case REQUEST_CONFIRM:
-		k->confirmed = true;
-		break;
-	case REQUEST_DONE:
-		k->acknowledged = true;
-		break;
-	default:
-		log_warning("session %s: the client sent a frame of unknown type %u", k->dir.id,
-			    type);
-		break;
-	}
-}
-
-/* 1: a frame was there; 0: none as yet; negative: the connection is of no more use. */
-static int next_frame(struct keeper *k)
-{
-	struct buf payload;
-	uint8_t type;
-	int got = frame_next(&k->in, &type, &payload);
-
-	if (got > 0) {
-		handle_frame(k, type, &payload);
-		frame_skip(&k->in);
-	}
-	return got;
-}
-
-/* What has come is handled; false when no more will. */
-static bool read_conn(struct keeper *k)
-{
-	size_t space;
-	void *at = frame_space(&k->in, &space);
-	ssize_t n = recv(k->conn, at, space, MSG_DONTWAIT);
-	int got = 1;
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	frame_received(&k->in, (size_t)n);
-	while (got > 0)
-		got = next_frame(k);
-	return n > 0 && got == 0;
-}
-
-static void on_conn(void *arg, short revents)
-{
-	struct keeper *k = arg;
-
-	(void)revents;
-	if (read_conn(k))
-		return;
-	/* The life line says what this means. */
-	loop_io_stop(&k->conn_io);
-	loop_timer_start(&k->loop, &k->life_timer, LIFE_TIMEOUT_MS, on_life_timeout, k);
-}
-
-static void on_life(void *arg, short revents)
-{
-	struct keeper *k = arg;
-	char byte;
-	ssize_t n = recv(k->life, &byte, sizeof(byte), MSG_DONTWAIT);
-
-	(void)revents;
-	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
-		return;
-	loop_io_stop(&k->life_io);
-	read_conn(k);
-	if (n < 0)
-		link_lost(k);
-	else if (k->keep && (k->proxied || !k->confirmed))
-		/* The connection's last frames came another way, and may be behind. */
-		loop_timer_start(&k->loop, &k->peer_timer, PEER_SETTLE_MS, on_peer_settled, k);
-	else
-		client_gone(k);
-}
-
-/* @conn and @life are taken: who holds them is the client from now on. */
-static void attach(struct keeper *k, int conn, int life, bool proxied)
-{
-	struct ucred cred;
-	socklen_t size = sizeof(cred);
-
-	k->conn = conn;
-	k->life = life;
-	k->proxied = proxied;
-	k->in.have = 0;
-	if (!getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &size) && cred.pid > 0)
-		k->peer = (int)syscall(SYS_pidfd_open, cred.pid, 0);
-	loop_io_start(&k->loop, &k->conn_io, conn, POLLIN, on_conn, k);
-	loop_io_start(&k->loop, &k->life_io, life, POLLIN, on_life, k);
-}
-
-/* ---- visitors ---- */
-
-static void visitor_leaves(struct visitor *v)
-{
-	loop_io_stop(&v->io);
-	loop_timer_stop(&v->timeout);
-	fdset_close(&v->fds);
-	close_keep_errno(v->fd);
-	v->k->visitors--;
-	free(v);
-}
-
-static void on_visitor_timeout(void *arg)
-{
-	visitor_leaves(arg);
-}
-
-static const char *attach_visitor(struct visitor *v, struct buf *payload)
-{
-	struct keeper *k = v->k;
-	bool known =
-		buf_get_u32(payload) == REQUEST_MAGIC && buf_get_u16(payload) == REQUEST_VERSION;
-	uint16_t flags = buf_get_u16(payload);
-
-	if (!known)
-		return "rexec and rexec_server are of different versions";
-	if (buf_get_u16(payload) != v->fds.n || !buf_done(payload) || v->fds.n < 1)
-		return "malformed request";
-	if (!k->keep || k->abandoned)
-		return "the program does not outlive its client";
-	if ((size_t)v->fds.n != 1 + k->outputs.n)
-		return "not the outputs that were passed first";
-	/* The old connection may not know yet that it is broken. */
-	hang_up(k, true);
-	outputs_attach(&k->outputs, &v->fds, 1);
-	attach(k, take_fd(&v->fd), fdset_take(&v->fds, 0), flags & REQUEST_PROXIED);
-	k->confirmed = k->told_exited = k->told_gone = false;
-	log_info("session %s: a client attached to pid %d", k->dir.id, k->pid);
-	tell_started(k);
-	return NULL;
-}
-
-/* A terminal that a process of this program holds the master of, or a negative errno. */
-static int open_tty(const char *path, uid_t user)
-{
-	char expected[32];
-	unsigned index;
-	struct stat st;
-	int fd;
-
-	if (sscanf(path, "/dev/pts/%u", &index) != 1)
-		return -EINVAL;
-	snprintf(expected, sizeof(expected), "/dev/pts/%u", index);
-	if (strcmp(path, expected) != 0)
-		return -EINVAL;
-	if (!proctree_holds_pty(index))
-		return -EACCES;
-	fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	/* The master may be of another devpts: its number alone does not make this its slave. */
-	if (user && (fstat(fd, &st) || st.st_uid != user)) {
-		close(fd);
-		return -EACCES;
-	}
-	return fd;
-}
-
-static void serve_tty(struct visitor *v, struct buf *payload)
-{
-	const char *path = frame_get_text(payload);
-	int tty = path ? open_tty(path, v->k->admission.identity.uid) : -EPROTO;
-	struct frame_out f;
-
-	frame_start(&f, REQUEST_RESULT);
-	buf_put_u16(&f.buf, canon_errno(tty < 0 ? -tty : 0));
-	frame_text(&f, tty < 0 ? strerrordesc_np(-tty) : "");
-	send_frame(v->fd, &f);
-	/* The relay lives until one side closes, or until we do. */
-	if (tty >= 0)
-		relay_new(&v->k->loop, take_fd(&v->fd), tty, NULL, NULL);
-}
-
-static void serve_visitor(struct visitor *v, uint8_t type, struct buf *payload)
-{
-	const char *refused;
-
-	loop_io_stop(&v->io);
-	if (type == REQUEST_TTY) {
-		serve_tty(v, payload);
-	} else if (type == REQUEST_ATTACH) {
-		refused = attach_visitor(v, payload);
-		if (refused)
-			tell_refused(v->fd, EXIT_REXEC_FAILED, refused);
-	}
-	visitor_leaves(v);
-}
-
-static void on_visitor(void *arg, short revents)
-{
-	struct visitor *v = arg;
-	struct fdset fds;
-	struct buf payload;
-	size_t space;
-	void *at = frame_space(&v->in, &space);
-	ssize_t n = fd_recvmsg(v->fd, at, space, MSG_DONTWAIT, &fds);
-	uint8_t type;
-	int got;
-
-	(void)revents;
-	if (n == -EAGAIN)
-		return;
-	if (n <= 0) {
-		visitor_leaves(v);
-		return;
-	}
-	if (v->in.have)
-		fdset_close(&fds);
-	else
-		v->fds = fds;
-	frame_received(&v->in, (size_t)n);
-	got = frame_next(&v->in, &type, &payload);
-	if (got > 0)
-		serve_visitor(v, type, &payload);
-	else if (got < 0)
-		visitor_leaves(v);
-}
-
-static bool may_visit(const struct keeper *k, int fd)
-{
-	struct ucred cred;
-	socklen_t size = sizeof(cred);
-
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) &&
-	       (cred.uid == 0 || cred.uid == k->admission.client);
-}
-
-static void on_door(void *arg, short revents)
-{
-	struct keeper *k = arg;
-	_cleanup_close_ int fd = accept4(k->door, NULL, NULL, SOCK_CLOEXEC);
-	struct visitor *v;
-
-	(void)revents;
-	if (fd < 0 || !may_visit(k, fd) || k->visitors >= VISITORS_MAX)
-		return;
-	v = calloc(1, sizeof(*v));
-	if (!v)
-		return;
-	v->k = k;
-	v->fd = take_fd(&fd);
-	k->visitors++;
-	loop_io_start(&k->loop, &v->io, v->fd, POLLIN, on_visitor, v);
-	loop_timer_start(&k->loop, &v->timeout, VISITOR_TIMEOUT_MS, on_visitor_timeout, v);
 }
 
 /* ---- making ready ---- */
@@ -583,22 +143,38 @@ static int make_twin(struct keeper *k, const struct request_fd *fd)
 }
 
 /* Puts a pipe of ours before each output: @passed[i] becomes the program's end of it. */
-static int prepare_outputs(struct keeper *k, int *passed)
+static int prepare_outputs(struct keeper *k, struct child_fd *fds, int *passed)
 {
 	const struct request *r = &k->admission.request;
 	bool seen[FDSET_MAX] = { false };
 	int err = outputs_init(&k->outputs, &k->loop, k->keep ? r->n_fds : 0);
 
-	for (int index = 1; !err && k->keep && index < r->n_passed; index++) {
-		for (size_t i = 0; i < r->n_fds && !seen[index]; i++)
-			seen[index] =
-				r->fds[i].kind == REQUEST_FD_OUTPUT && r->fds[i].value == index;
-		if (!seen[index])
+	for (size_t i = 0; !err && i < r->n_fds; i++) {
+		unsigned index = r->fds[i].value;
+
+		if (r->fds[i].kind != REQUEST_FD_OUTPUT)
 			continue;
-		passed[index] = outputs_add(&k->outputs, fdset_take(&k->admission.passed, index));
-		err = MIN(passed[index], 0);
+		if (index == REQUEST_OUTPUT_HELD)
+			fds[i].fd = outputs_add(&k->outputs, -1, (int)r->fds[i].number);
+		else if (!seen[index])
+			passed[index] = outputs_add(&k->outputs, fdset_take(&k->admission.passed, (int)index),
+						    (int)r->fds[i].number);
+		if (index != REQUEST_OUTPUT_HELD)
+			fds[i].fd = passed[index];
+		seen[index] = true;
+		err = MIN(fds[i].fd, 0);
 	}
 	return err;
+}
+
+static int prepare_terminal(struct keeper *k)
+{
+	const struct request *r = &k->admission.request;
+
+	for (size_t i = 0; i < r->n_fds; i++)
+		if (r->fds[i].kind == REQUEST_FD_TTY)
+			return pty_open(&k->pty, &r->terminal, k->admission.identity.uid);
+	return 0;
 }
 
 /* The program's descriptor table; twins are added to @twins. */
@@ -609,18 +185,26 @@ static int prepare_fds(struct keeper *k, struct child_fd *fds, struct fdset *twi
 	int err;
 
 	memcpy(passed, k->admission.passed.fd, sizeof(passed));
-	err = prepare_outputs(k, passed);
+	err = prepare_outputs(k, fds, passed);
+	if (!err)
+		err = prepare_terminal(k);
 	for (size_t i = 0; !err && i < r->n_fds; i++) {
 		fds[i].number = (int)r->fds[i].number;
-		if (r->fds[i].kind != REQUEST_FD_LISTENER) {
+		switch ((enum request_fd_kind)r->fds[i].kind) {
+		case REQUEST_FD_OUTPUT:
+			break;
+		case REQUEST_FD_PASS:
 			fds[i].fd = passed[r->fds[i].value];
-		} else if (twins->n == FDSET_MAX) {
-			err = -E2BIG;
-		} else {
-			fds[i].fd = make_twin(k, &r->fds[i]);
+			break;
+		case REQUEST_FD_TTY:
+			fds[i].fd = k->pty.slave;
+			break;
+		case REQUEST_FD_LISTENER:
+			fds[i].fd = twins->n < FDSET_MAX ? make_twin(k, &r->fds[i]) : -E2BIG;
 			err = MIN(fds[i].fd, 0);
 			if (!err)
 				twins->fd[twins->n++] = fds[i].fd;
+			break;
 		}
 	}
 	return err;
@@ -700,6 +284,7 @@ static pid_t spawn(struct keeper *k, const struct child_fd *fds, const char **fa
 		.fds = fds,
 		.n_fds = a->request.n_fds,
 		.identity = a->switch_user ? &a->identity : NULL,
+		.terminal = k->pty.slave,
 	};
 
 	return child_spawn(&spec, failed);
@@ -731,7 +316,12 @@ static int start(struct keeper *k, char *reason)
 	}
 	fdset_close(&twins);
 	if (!err) {
+		k->started = loop_now();
 		outputs_start(&k->outputs);
+		pty_start(&k->pty, &k->loop);
+		if (k->admission.request.timeout_s)
+			loop_timer_start(&k->loop, &k->timeout, k->admission.request.timeout_s * UINT64_C(1000),
+					 on_timeout, k);
 		return 0;
 	}
 	snprintf(reason, POLICY_REASON_MAX, "%.300s: %s: %s",
@@ -749,17 +339,21 @@ static void on_hold_end(void *arg)
 	k->over = true;
 }
 
+static bool is_drained(struct keeper *k)
+{
+	return outputs_drain(&k->outputs) && pty_drained(&k->pty, &k->loop);
+}
+
 static void settle(struct keeper *k)
 {
 	bool attached = k->conn >= 0;
 
-	if (attached && k->exited && !k->told_exited && outputs_drain(&k->outputs)) {
-		tell_exited(k);
+	if (attached && k->exited && !k->told_exited && is_drained(k)) {
+		keeper_tell_exited(k);
 		k->told_exited = true;
 	}
-	if (attached && k->gone && k->told_exited && !k->told_gone && k->survivors &&
-	    outputs_drain(&k->outputs)) {
-		tell_gone(k);
+	if (attached && k->gone && k->told_exited && !k->told_gone && k->survivors && is_drained(k)) {
+		keeper_tell_gone(k);
 		k->told_gone = true;
 	}
 	if (!k->gone)
@@ -785,10 +379,10 @@ static int open_signals(void)
 static void run(struct keeper *k)
 {
 	loop_io_start(&k->loop, &k->signals_io, k->signals, POLLIN, on_signal, k);
-	loop_io_start(&k->loop, &k->door_io, k->door, POLLIN, on_door, k);
+	loop_io_start(&k->loop, &k->door_io, k->door, POLLIN, keeper_on_door, k);
 	while (!k->over) {
 		if (loop_turn(&k->loop, -1))
-			client_gone(k);
+			keeper_client_gone(k);
 		settle(k);
 	}
 }
@@ -805,18 +399,48 @@ static void log_decision(const struct keeper *k, int refused, const char *reason
 			 a->path, a->identity.uid, k->pid);
 }
 
+/* The client is answered, and has a program when 0 is returned. */
+static int begin(struct keeper *k)
+{
+	const struct keeper_setup *setup = k->setup;
+	struct admission *a = &k->admission;
+	char reason[POLICY_REASON_MAX];
+	int refused = admit(a, setup->conn, setup->policy, reason);
+
+	if (!refused && a->list) {
+		roster_serve(setup->conn, setup->sessions, setup->runtime);
+		close(setup->conn);
+		return -1;
+	}
+	k->keep = a->request.flags & REQUEST_KEEP;
+	k->detached = k->keep && a->request.flags & REQUEST_DETACHED;
+	if (!refused)
+		refused = start(k, reason);
+	if (refused >= 0)
+		log_decision(k, refused, reason);
+	if (refused) {
+		keeper_tell_refused(setup->conn, refused, reason);
+		close(setup->conn);
+		return refused;
+	}
+	keeper_attach(k, setup->conn, fdset_take(&a->passed, 0), a->request.flags & REQUEST_PROXIED);
+	/* The program has what it was passed; the last holder is who ends it. */
+	fdset_close(&a->passed);
+	keeper_tell_started(k);
+	return 0;
+}
+
 void keeper_run(const struct keeper_setup *setup)
 {
 	struct keeper k = { .setup = setup,
 			    .dir = SESSIONDIR_NONE,
+			    .pty = PTY_NONE,
 			    .signals = -1,
 			    .door = -1,
 			    .conn = -1,
 			    .life = -1,
 			    .peer = -1,
 			    .confirmed = true };
-	char reason[POLICY_REASON_MAX];
-	int refused;
 
 	prctl(PR_SET_NAME, "rexec-keeper");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -824,26 +448,12 @@ void keeper_run(const struct keeper_setup *setup)
 	signal(SIGPIPE, SIG_IGN);
 	loop_init(&k.loop);
 	k.signals = open_signals();
-	refused = admit(&k.admission, setup->conn, setup->policy, reason);
-	k.keep = k.admission.request.flags & REQUEST_KEEP;
-	if (!refused)
-		refused = start(&k, reason);
-	if (refused >= 0)
-		log_decision(&k, refused, reason);
-	if (refused) {
-		tell_refused(setup->conn, refused, reason);
-		close(setup->conn);
-	} else {
-		attach(&k, setup->conn, fdset_take(&k.admission.passed, 0),
-		       k.admission.request.flags & REQUEST_PROXIED);
-		/* The program has what it was passed; the last holder is who ends it. */
-		fdset_close(&k.admission.passed);
-		tell_started(&k);
+	if (!begin(&k))
 		run(&k);
-	}
-	hang_up(&k, false);
+	keeper_hang_up(&k, false);
 	sessiondir_remove(&k.dir);
 	outputs_deinit(&k.outputs);
+	pty_deinit(&k.pty);
 	admission_deinit(&k.admission);
 	free(k.arguments);
 	loop_deinit(&k.loop);

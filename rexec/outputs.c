@@ -94,7 +94,7 @@ static int own_end(int fd)
 	return fd < 0 ? -errno : fd;
 }
 
-int outputs_add(struct outputs *o, int to)
+int outputs_add(struct outputs *o, int to, int number)
 {
 	struct output *out = &o->list[o->n];
 	int pipefd[2];
@@ -108,8 +108,9 @@ int outputs_add(struct outputs *o, int to)
 	o->n++;
 	out->from = pipefd[0];
 	out->program = pipefd[1];
+	out->number = number;
 	/* The passed pipe may be the client's own: its flags are not ours. */
-	out->to = own_end(to);
+	out->to = to < 0 ? -1 : own_end(to);
 	close_keep_errno(to);
 	return out->program;
 }
@@ -146,14 +147,23 @@ void outputs_detach(struct outputs *o, bool lost)
 	}
 }
 
-void outputs_attach(struct outputs *o, struct fdset *fds, int first)
+/* What there is for @number, or -1. */
+static int take(struct fdset *fds, int first, const uint32_t *numbers, int number)
+{
+	for (int i = first; i < fds->n; i++)
+		if (numbers[i - first] == (uint32_t)number)
+			return fdset_take(fds, i);
+	return -1;
+}
+
+void outputs_attach(struct outputs *o, struct fdset *fds, int first, const uint32_t *numbers)
 {
 	for (size_t i = 0; i < o->n; i++) {
 		struct output *out = &o->list[i];
-		_cleanup_close_ int to = fdset_take(fds, first + (int)i);
+		_cleanup_close_ int to = take(fds, first, numbers, out->number);
 
 		/* The program closed it, and all it wrote there was taken. */
-		if (out->flow.over && out->from < 0)
+		if (to < 0 || (out->flow.over && out->from < 0))
 			continue;
 		out->to = own_end(to);
 		if (out->flow.over) /* but perhaps not read */

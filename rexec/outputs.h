@@ -22,6 +22,7 @@
 
 struct output {
 	struct flow flow;
+	int number;  /* in the program */
 	int program; /* the program's end, ours until outputs_start() */
 	int from, to;
 	struct loop_timer orphan;
@@ -36,9 +37,9 @@ struct outputs {
 
 /** outputs_init() - room for @max outputs; 0 or -ENOMEM */
 int outputs_init(struct outputs *o, struct loop *l, size_t max);
-/** outputs_add() - stand before @to (taken); Return: the end that the program is to have
- * (borrowed), or -errno */
-int outputs_add(struct outputs *o, int to);
+/** outputs_add() - stand before @to (taken; -1: what is written is held until somebody attaches), which is @number in
+ * the program; Return: the end that the program is to have (borrowed), or -errno */
+int outputs_add(struct outputs *o, int to, int number);
 /** outputs_start() - the program has its ends: forget ours, and carry */
 void outputs_start(struct outputs *o);
 /** outputs_drain() - has all that the program wrote until now been delivered, or lost its reader?
@@ -47,9 +48,10 @@ bool outputs_drain(struct outputs *o);
 /** outputs_detach() - there is no client: hold. @lost: nor is there anybody else who could read what is
  * in the pipes, which is held, too */
 void outputs_detach(struct outputs *o, bool lost);
-/** outputs_attach() - after outputs_detach(): deliver to the @fds from @first on, one for each
- * output (taken), what was held first */
-void outputs_attach(struct outputs *o, struct fdset *fds, int first);
+/** outputs_attach() - after outputs_detach(): deliver to the @fds from @first on, what was held first; @numbers[i]
+ * says which output @fds[@first + i] is for. Taken is what there is an output for; one for which there is none here goes on
+ * being held. */
+void outputs_attach(struct outputs *o, struct fdset *fds, int first, const uint32_t *numbers);
 /** outputs_deinit() - close and free; what is held is lost */
 void outputs_deinit(struct outputs *o);
 

@@ -9,6 +9,7 @@
 #include "proctree.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -100,20 +101,27 @@ static bool below(const struct table *t, pid_t pid, pid_t top)
 	return false;
 }
 
-int proctree_kill(int signo)
+int proctree_each(pid_t top, int (*visit)(pid_t pid, void *arg), void *arg)
 {
 	struct table t = read_table();
-	pid_t self = getpid();
-	int n = 0;
+	int ret = -ESRCH;
 
-	for (size_t i = 0; i < t.n; i++) {
-		if (!below(&t, t.list[i].pid, self))
-			continue;
-		kill(t.list[i].pid, signo);
-		n++;
-	}
+	for (size_t i = 0; i < t.n && (!ret || ret == -ESRCH); i++)
+		if (below(&t, t.list[i].pid, top))
+			ret = visit(t.list[i].pid, arg);
 	free(t.list);
-	return n;
+	return ret;
+}
+
+static int kill_one(pid_t pid, void *arg)
+{
+	kill(pid, *(const int *)arg);
+	return 0;
+}
+
+void proctree_kill(int signo)
+{
+	proctree_each(getpid(), kill_one, &signo);
 }
 
 int proctree_kill_children(int signo, bool group)
@@ -135,14 +143,13 @@ int proctree_kill_children(int signo, bool group)
 	return n;
 }
 
-bool proctree_has(pid_t tid)
+bool proctree_has(pid_t top, pid_t tid)
 {
-	pid_t self = getpid();
 	pid_t pid = status_field(tid, "\nTgid:\t");
 
-	while (pid > 1 && pid != self)
+	while (pid > 1 && pid != top)
 		pid = parent_of(pid);
-	return pid == self && status_field(tid, "\nTgid:\t") != self;
+	return pid == top && status_field(tid, "\nTgid:\t") != top;
 }
 
 /* Is descriptor @fd of @pid the master of /dev/pts/@index? */
@@ -173,14 +180,12 @@ static bool holds_pty(pid_t pid, unsigned index)
 	return found;
 }
 
+static int look_for_pty(pid_t pid, void *arg)
+{
+	return holds_pty(pid, *(const unsigned *)arg);
+}
+
 bool proctree_holds_pty(unsigned index)
 {
-	struct table t = read_table();
-	pid_t self = getpid();
-	bool found = false;
-
-	for (size_t i = 0; !found && i < t.n; i++)
-		found = below(&t, t.list[i].pid, self) && holds_pty(t.list[i].pid, index);
-	free(t.list);
-	return found;
+	return proctree_each(getpid(), look_for_pty, &index) > 0;
 }

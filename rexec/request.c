@@ -4,9 +4,9 @@
  *
  * EXEC's payload: u32 magic, u16 version, u16 flags, u16 passed descriptors, u32 umask,
  * u64 ignored and u64 blocked signals, texts id, cwd and user, REQUEST_LIMITS times u64 soft and
- * u64 hard limit, then four tables, each led by its u32 number of entries: arguments (text),
- * environment (u8 named, text), descriptors (u32 number, u8 kind, u16 value), files (text name,
- * u32 length and bytes).
+ * u64 hard limit, u32 seconds, the terminal (four u16, four u32, REQUEST_TTY_CHARACTERS times u8),
+ * then four tables, each led by its u32 number of entries: arguments (text), environment (u8 named,
+ * text), descriptors (u32 number, u8 kind, u16 value), files (text name, u32 length and bytes).
  *
  * No count of a hostile payload makes us allocate more than a small multiple of the payload:
  * an entry has a least size, which the bytes that are left are divided by.
@@ -25,6 +25,8 @@
 #define ENV_MIN 6u
 #define FD_SIZE 7u
 #define FILE_MIN 9u
+
+#define TERMINAL_SIZE (4 * 2 + 4 * 4 + REQUEST_TTY_CHARACTERS)
 
 static const int limit_resources[REQUEST_LIMITS] = {
 	RLIMIT_CPU,	RLIMIT_FSIZE, RLIMIT_DATA,   RLIMIT_STACK,	RLIMIT_CORE,
@@ -47,8 +49,8 @@ static size_t text_size(const char *s)
 static size_t encoded_size(const struct request *r)
 {
 	size_t n = REQUEST_HEADER + 4 + 2 + 2 + 2 + 4 + 8 + 8 + text_size(r->id) +
-		   text_size(r->cwd) + text_size(r->user) + REQUEST_LIMITS * 16 + 4 * 4 +
-		   r->n_fds * FD_SIZE;
+		   text_size(r->cwd) + text_size(r->user) + REQUEST_LIMITS * 16 + 4 +
+		   TERMINAL_SIZE + 4 * 4 + r->n_fds * FD_SIZE;
 
 	for (size_t i = 0; i < r->argc; i++)
 		n += text_size(r->argv[i]);
@@ -62,6 +64,19 @@ static size_t encoded_size(const struct request *r)
 static void put_text(struct buf *b, const char *s)
 {
 	buf_put_str(b, s, strlen(s) + 1);
+}
+
+static void put_terminal(struct buf *b, const struct request_terminal *t)
+{
+	buf_put_u16(b, t->rows);
+	buf_put_u16(b, t->columns);
+	buf_put_u16(b, t->width);
+	buf_put_u16(b, t->height);
+	buf_put_u32(b, t->input);
+	buf_put_u32(b, t->output);
+	buf_put_u32(b, t->control);
+	buf_put_u32(b, t->local);
+	buf_put_bytes(b, t->characters, sizeof(t->characters));
 }
 
 static void put_tables(struct buf *b, const struct request *r)
@@ -114,6 +129,8 @@ ssize_t request_encode(const struct request *r, void **frame)
 		buf_put_u64(&b, r->limits[i].soft);
 		buf_put_u64(&b, r->limits[i].hard);
 	}
+	buf_put_u32(&b, r->timeout_s);
+	put_terminal(&b, &r->terminal);
 	put_tables(&b, r);
 	return (ssize_t)size;
 }
@@ -142,6 +159,23 @@ static const char *get_id(struct buf *b)
 	if (id && strlen(id) != REQUEST_ID_SIZE - 1)
 		b->bad = true;
 	return id;
+}
+
+static void get_terminal(struct buf *b, struct request_terminal *t)
+{
+	const void *characters;
+
+	t->rows = buf_get_u16(b);
+	t->columns = buf_get_u16(b);
+	t->width = buf_get_u16(b);
+	t->height = buf_get_u16(b);
+	t->input = buf_get_u32(b);
+	t->output = buf_get_u32(b);
+	t->control = buf_get_u32(b);
+	t->local = buf_get_u32(b);
+	characters = buf_get_bytes(b, sizeof(t->characters));
+	if (characters)
+		memcpy(t->characters, characters, sizeof(t->characters));
 }
 
 /* The number of entries that follow, 0 and bad when they cannot all be there. */
@@ -201,10 +235,13 @@ static bool fd_valid(const struct request *r, const struct request_fd *fd)
 		return false;
 	switch ((enum request_fd_kind)fd->kind) {
 	case REQUEST_FD_PASS:
-	case REQUEST_FD_OUTPUT:
 		return fd->value > 0 && fd->value < r->n_passed;
+	case REQUEST_FD_OUTPUT:
+		return fd->value < r->n_passed && r->flags & REQUEST_KEEP;
 	case REQUEST_FD_LISTENER:
 		return true;
+	case REQUEST_FD_TTY:
+		return !fd->value;
 	}
 	return false;
 }
@@ -267,6 +304,8 @@ int request_decode(struct request *r, const void *payload, size_t size)
 		r->limits[i].soft = buf_get_u64(&b);
 		r->limits[i].hard = buf_get_u64(&b);
 	}
+	r->timeout_s = buf_get_u32(&b);
+	get_terminal(&b, &r->terminal);
 	get_args(&b, r);
 	get_env(&b, r);
 	get_fds(&b, r);
@@ -315,6 +354,37 @@ size_t frame_end(struct frame_out *f)
 	buf_init(&header, f->data, REQUEST_HEADER);
 	buf_put_u32(&header, (uint32_t)(size - REQUEST_HEADER));
 	return size;
+}
+
+void frame_put_program(struct frame_out *f, const struct request_program *p)
+{
+	frame_text(f, p->id);
+	buf_put_u32(&f->buf, p->pid);
+	buf_put_u32(&f->buf, p->client);
+	buf_put_u32(&f->buf, p->user);
+	buf_put_u64(&f->buf, p->age_s);
+	buf_put_u8(&f->buf, p->state);
+	buf_put_u8(&f->buf, p->killed);
+	buf_put_u8(&f->buf, p->status);
+	buf_put_u8(&f->buf, p->attached);
+	frame_text(f, p->command);
+}
+
+int frame_get_program(struct buf *payload, struct request_program *p)
+{
+	p->id = get_id(payload);
+	p->pid = buf_get_u32(payload);
+	p->client = buf_get_u32(payload);
+	p->user = buf_get_u32(payload);
+	p->age_s = buf_get_u64(payload);
+	p->state = buf_get_u8(payload);
+	p->killed = buf_get_u8(payload);
+	p->status = buf_get_u8(payload);
+	p->attached = buf_get_u8(payload);
+	p->command = frame_get_text(payload);
+	if (!buf_done(payload) || p->state < REQUEST_RUNNING || p->state > REQUEST_ENDED)
+		return -EPROTO;
+	return 0;
 }
 
 int frame_header(const void *header, uint32_t *length, uint8_t *type)

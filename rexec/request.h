@@ -7,12 +7,15 @@
  *
  *	EXEC	on rexec.sock: run a program. With its first byte come descriptors: the life line,
  *		then those that the program is passed. STARTED or REFUSED answers, then SIGNAL,
- *		AFFINITY and DONE one way, EXITED and GONE the other.
+ *		AFFINITY, WINDOW, PING and DONE one way, EXITED, GONE and PONG the other.
+ *	LIST	on rexec.sock: a PROGRAM answers for each that the client may see, then RESULT.
  *	ATTACH	on sessions/ID/keeper.sock: be the client of this program from now on. With its
- *first byte come a new life line and the output pipes, in the order of their first EXEC. STARTED or
- *REFUSED answers, CONFIRM follows (until then the end of the new life line means nothing), and what
- *was not acknowledged by DONE comes again. TTY	on keeper.sock: RESULT answers, and after errno 0
- *the connection is the terminal.
+ *		first byte come a new life line and output pipes. STARTED or REFUSED answers,
+ *		CONFIRM follows (until then the end of the new life line means nothing), and what
+ *		was not acknowledged by DONE comes again.
+ *	TTY	on keeper.sock: RESULT answers, and after errno 0 the connection is the terminal.
+ *	INFO	on keeper.sock: PROGRAM answers.
+ *	KILL, SET	on keeper.sock: RESULT answers.
  *
  * The life line is one end of a socketpair(2) on which nothing is ever written. Its end of file
  * means that the client ended; ECONNRESET (which udsproxyd sees to) that the link was lost.
@@ -31,7 +34,7 @@
 #include "buf.h"
 
 #define REQUEST_MAGIC 0x52455843u /* "REXC" */
-#define REQUEST_VERSION 1
+#define REQUEST_VERSION 2
 #define REQUEST_HEADER 5u
 #define REQUEST_EXEC_MAX 4194304u /* payload of EXEC */
 #define REQUEST_SMALL_MAX 8192u	  /* payload of everything else */
@@ -52,30 +55,43 @@
 
 enum request_type {
 	REQUEST_EXEC = 1,
-	REQUEST_ATTACH = 2, /* u32 magic, u16 version, u16 flags, u16 descriptors that come along */
-	REQUEST_TTY = 3,    /* text path */
+	REQUEST_ATTACH = 2, /* u32 magic, u16 version, u16 flags, u16 descriptors that come along, and for
+			     * each but the life line u32 the number of the program's that it is for */
+	REQUEST_TTY = 3,    /* text path; "": the terminal that EXEC asked for */
 	REQUEST_SIGNAL = 4, /* u8 signal, u8 to the process group */
 	REQUEST_AFFINITY = 5, /* u32 thread, the rest: CPU n is bit n % 8 of byte n / 8 */
 	REQUEST_DONE = 6,     /* EXITED without survivors, or GONE, has arrived */
 	REQUEST_CONFIRM = 7,  /* the answer to ATTACH has arrived */
+	REQUEST_LIST = 8,     /* u32 magic, u16 version */
+	REQUEST_INFO = 9,
+	REQUEST_KILL = 10,    /* u8 signal, to the process group; 0: SIGTERM to all, then SIGKILL */
+	REQUEST_SET = 11,     /* u32 thread, 0: all that there are; text NAME=VALUE (control.h) */
+	REQUEST_PING = 12,    /* PONG answers */
+	REQUEST_WINDOW = 13,  /* the terminal's size: u16 rows, columns, and both in pixels */
 	REQUEST_STARTED = 16, /* u32 pid */
 	REQUEST_REFUSED = 17, /* u8 exit status, text reason */
 	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors */
 	REQUEST_GONE = 19,
 	REQUEST_RESULT = 20, /* u16 errno, text reason */
+	REQUEST_PONG = 21,
+	REQUEST_PROGRAM = 22, /* struct request_program, in its order */
 };
 
 enum request_flags {
 	REQUEST_KEEP = 1,	/* a lost link does not end the program */
 	REQUEST_EXPAND_DIR = 2, /* REXEC_DIR_MARK in arguments becomes the session's directory */
 	REQUEST_PROXIED = 4,	/* the other end of the connection is a udsproxyd, not the client */
+	REQUEST_DETACHED = 8,	/* the program outlives its clients, too; KEEP goes with it */
 };
 
 enum request_fd_kind {
 	REQUEST_FD_PASS = 1,	 /* u16 index among the passed descriptors, the life line being 0 */
 	REQUEST_FD_OUTPUT = 2,	 /* the same; the write end of a pipe that ATTACH passes anew */
 	REQUEST_FD_LISTENER = 3, /* u16 canonical socket type: a listening twin */
+	REQUEST_FD_TTY = 4,	 /* u16 0: the program's terminal, which is made there */
 };
+
+#define REQUEST_OUTPUT_HELD 0 /* the index of an OUTPUT that is passed by ATTACH only */
 
 struct request_fd {
 	uint32_t number; /* in the program */
@@ -92,6 +108,15 @@ struct request_limit {
 
 /** request_limit_resource() - RLIMIT_... of this machine for the wire's limit @i */
 int request_limit_resource(unsigned i);
+
+/* What a terminal is like: termios(3) in the numbers that Linux has on x86 and ARM. */
+#define REQUEST_TTY_CHARACTERS 17u
+
+struct request_terminal {
+	uint16_t rows, columns, width, height; /* the last two in pixels */
+	uint32_t input, output, control, local;
+	uint8_t characters[REQUEST_TTY_CHARACTERS];
+};
 
 struct request_env {
 	const char *assignment; /* NAME=VALUE */
@@ -116,6 +141,8 @@ struct request {
 	const char *cwd;
 	const char *user; /* "": as the caller */
 	struct request_limit limits[REQUEST_LIMITS];
+	uint32_t timeout_s; /* after which the program is ended; 0: never */
+	struct request_terminal terminal; /* where a descriptor is TTY */
 	size_t argc;
 	const char **argv; /* NULL-terminated when decoded */
 	size_t n_env;
@@ -142,6 +169,25 @@ int request_decode(struct request *r, const void *payload, size_t size);
 
 /** request_deinit() - free the arrays of a decoded request */
 void request_deinit(struct request *r);
+
+/* What is told of a program that runs, or whose outcome nobody has taken yet. Texts are borrowed, when
+ * decoded from the payload. */
+struct request_program {
+	const char *id;
+	uint32_t pid;
+	uint32_t client, user; /* who asked for it, and whom it runs as */
+	uint64_t age_s;
+	uint8_t state; /* enum request_state */
+	uint8_t killed, status; /* as EXITED has them, once it has ended */
+	uint8_t attached;	/* somebody is its client */
+	const char *command;	/* its arguments, cut to what a frame may hold */
+};
+
+enum request_state {
+	REQUEST_RUNNING = 1,
+	REQUEST_SURVIVED = 2, /* it has ended and left something running */
+	REQUEST_ENDED = 3,
+};
 
 /* Small frames are built in place: frame_start(), buf_put_...(), frame_end(). */
 struct frame_out {
@@ -175,6 +221,11 @@ void frame_received(struct frame_in *f, size_t n);
 int frame_next(const struct frame_in *f, uint8_t *type, struct buf *payload);
 /** frame_skip() - drop the frame that frame_next() told of */
 void frame_skip(struct frame_in *f);
+
+/** frame_put_program() - the payload of PROGRAM */
+void frame_put_program(struct frame_out *f, const struct request_program *p);
+/** frame_get_program() - the same decoded; 0 or -EPROTO */
+int frame_get_program(struct buf *payload, struct request_program *p);
 
 /** frame_header() - length and type of a frame's first REQUEST_HEADER bytes; 0, or -EPROTO when
  * the length is beyond what its type may have */

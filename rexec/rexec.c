@@ -6,11 +6,11 @@
  * relayed or twinned (inherit.h); the request is sent (session.h); from then on a loop relays,
  * forwards signals, and waits for the outcome. Output that rexec itself relays is written out
  * before it exits with the program's status. When the program left something running, a child of
- * ours stays as its stand-in.
+ * ours stays as its stand-in. --attach enters where a program runs already; the other commands about such are
+ * in manage.c.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -26,209 +26,42 @@
 #include "inherit.h"
 #include "listen.h"
 #include "loop.h"
+#include "manage.h"
+#include "options.h"
 #include "ownstdio.h"
+#include "owntty.h"
+#include "request.h"
 #include "session.h"
 #include "util.h"
 
 #define SETTLE_MS 2000 /* in which connections of a program that ended are delivered */
 #define ATTACH_MS 5000 /* for one attempt */
+#define TIMEOUT_GRACE_MS 15000 /* from --timeout to when its outcome is known, or never will be */
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
 
 static const int forwarded[] = { SIGINT,  SIGTERM,  SIGHUP,  SIGQUIT, SIGUSR1,
 				 SIGUSR2, SIGWINCH, SIGTSTP, SIGCONT };
 
-struct options {
-	bool local, no_stdin, keep;
-	const char *cwd, *user;
-	char **env; /* --env, as NAME=VALUE */
-	size_t n_env;
-	int *drop;
-	size_t n_drop;
-	int status_fd;
-	char **argv; /* the program's */
-};
-
 struct rexec {
 	struct options options;
 	struct loop loop;
 	struct inherit_list inherited;
 	struct stdio_relay *relays;
+	bool has_tty; /* the program has a terminal of ours */
+	struct owntty tty;
+	struct request_terminal terminal;
 	struct session *session;
 	struct listeners *listeners;
 	int signals;
 	struct loop_io session_io, signals_io;
-	struct loop_timer retry, settling;
+	struct loop_timer retry, settling, beat, timeout;
 	unsigned retry_ms;
 	bool lost;	  /* no connection at present */
 	int asked_to_end; /* the signal that came while it was so */
 	bool exited, survivors, standin, unsettled, over;
 	int status; /* the exit status of rexec */
 };
-
-/* ---- words ---- */
-
-static const char usage[] =
-	"usage: rexec [OPTION]... PROGRAM [ARG]...\n"
-	"Runs PROGRAM on the peer, with this process's descriptors, directory, user and signals.\n"
-	"\n"
-	"  -n                    read no standard input\n"
-	"  --local               on this machine, without udsproxyd\n"
-	"  --cwd DIR             start in DIR there (default: this directory)\n"
-	"  --env NAME[=VALUE]    pass this on, too; may be repeated\n"
-	"  --user NAME           as this user (root only)\n"
-	"  --drop-fd N           do not pass descriptor N on; may be repeated\n"
-	"  --on-disconnect=kill  when the link is lost end the program (default), or\n"
-	"  --on-disconnect=keep  let it run and go on when the link is back\n"
-	"  --status-fd N         write to N how it ended: exited, signaled, refused, unknown\n"
-	"  --help, --version\n"
-	"\n"
-	"Exit status: the program's; 128+N when signal N ended it; 125 rexec failed; 126 refused "
-	"or\n"
-	"not executable; 127 not found; 123 outcome unknown.\n";
-
-static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void complain(const char *format, ...)
-{
-	char line[SESSION_REASON_MAX + 256];
-	va_list args;
-	int n;
-
-	va_start(args, format);
-	n = vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
-	if (n >= 0)
-		dprintf(STDERR_FILENO, "rexec: %s\n", line);
-}
-
-static void bad_usage(const char *what, const char *value)
-{
-	complain("%s '%s'", what, value);
-	dprintf(STDERR_FILENO, "Try 'rexec --help'.\n");
-	exit(2);
-}
-
-/* ---- options ---- */
-
-static int parse_fd(const char *word)
-{
-	char *end;
-	long n = strtol(word, &end, 10);
-
-	if (!*word || *end || n < 0 || n > 65535)
-		bad_usage("not a descriptor number:", word);
-	return (int)n;
-}
-
-static void *grow(void *list, size_t n, size_t size)
-{
-	void *more = reallocarray(list, n + 1, size);
-
-	if (!more) {
-		complain("out of memory");
-		exit(EXIT_REXEC_FAILED);
-	}
-	return more;
-}
-
-/* Both NAME and NAME=VALUE; a name that is not set here is passed on as not set. */
-static void add_env(struct options *o, char *word)
-{
-	char *assignment = word;
-
-	if (!*word || *word == '=')
-		bad_usage("--env wants NAME or NAME=VALUE, not", word);
-	if (!strchr(word, '=')) {
-		const char *value = getenv(word);
-
-		if (!value)
-			return;
-		if (asprintf(&assignment, "%s=%s", word, value) < 0)
-			assignment = NULL;
-	}
-	o->env = grow(o->env, o->n_env + 1, sizeof(*o->env));
-	o->env[o->n_env++] = assignment == word ? strdup(word) : assignment;
-	o->env[o->n_env] = NULL;
-}
-
-static void parse_options(struct options *o, int argc, char **argv)
-{
-	enum {
-		LOCAL = 256,
-		CWD,
-		ENV,
-		USER,
-		DROP_FD,
-		ON_DISCONNECT,
-		STATUS_FD,
-		HELP,
-		PRINT_VERSION
-	};
-	static const struct option known[] = {
-		{ "local", no_argument, NULL, LOCAL },
-		{ "cwd", required_argument, NULL, CWD },
-		{ "env", required_argument, NULL, ENV },
-		{ "user", required_argument, NULL, USER },
-		{ "drop-fd", required_argument, NULL, DROP_FD },
-		{ "on-disconnect", required_argument, NULL, ON_DISCONNECT },
-		{ "status-fd", required_argument, NULL, STATUS_FD },
-		{ "help", no_argument, NULL, HELP },
-		{ "version", no_argument, NULL, PRINT_VERSION },
-		{ 0 },
-	};
-	int c;
-
-	while ((c = getopt_long(argc, argv, "+n", known, NULL)) != -1) {
-		switch (c) {
-		case 'n':
-			o->no_stdin = true;
-			break;
-		case LOCAL:
-			o->local = true;
-			break;
-		case CWD:
-			if (*optarg != '/')
-				bad_usage("--cwd wants an absolute path, not", optarg);
-			o->cwd = optarg;
-			break;
-		case ENV:
-			add_env(o, optarg);
-			break;
-		case USER:
-			o->user = optarg;
-			break;
-		case DROP_FD:
-			o->drop = grow(o->drop, o->n_drop, sizeof(*o->drop));
-			o->drop[o->n_drop++] = parse_fd(optarg);
-			break;
-		case ON_DISCONNECT:
-			o->keep = !strcmp(optarg, "keep");
-			if (!o->keep && strcmp(optarg, "kill") != 0)
-				bad_usage("--on-disconnect wants kill or keep, not", optarg);
-			break;
-		case STATUS_FD:
-			o->status_fd = parse_fd(optarg);
-			if (fcntl(o->status_fd, F_GETFD) < 0)
-				bad_usage("--status-fd: not an open descriptor:", optarg);
-			break;
-		case HELP:
-			fputs(usage, stdout);
-			exit(0);
-		case PRINT_VERSION:
-			puts("rexec " VERSION);
-			exit(0);
-		default:
-			dprintf(STDERR_FILENO, "Try 'rexec --help'.\n");
-			exit(2);
-		}
-	}
-	o->argv = argv + optind;
-	if (!*o->argv) {
-		complain("no program given");
-		dprintf(STDERR_FILENO, "%s", usage);
-		exit(2);
-	}
-}
 
 /* ---- the outcome ---- */
 
@@ -247,6 +80,8 @@ static void tell_status(const struct rexec *x, const char *format, ...)
 
 static void refused(struct rexec *x, int status, const char *reason)
 {
+	if (x->has_tty)
+		owntty_restore(&x->tty);
 	complain("%s", reason);
 	tell_status(x, "refused %d %s\n", status, reason);
 	x->status = status;
@@ -255,6 +90,8 @@ static void refused(struct rexec *x, int status, const char *reason)
 
 static void outcome_unknown(struct rexec *x, const char *why)
 {
+	if (x->has_tty)
+		owntty_restore(&x->tty);
 	complain("%s; the outcome is unknown", why);
 	tell_status(x, "unknown\n");
 	x->status = EXIT_OUTCOME_UNKNOWN;
@@ -265,7 +102,11 @@ static void exited(struct rexec *x, const struct session_event *e)
 {
 	x->exited = true;
 	x->survivors = e->survivors;
-	if (WIFSIGNALED(e->status)) {
+	if (e->timed_out) {
+		complain("ended: its time was over");
+		tell_status(x, "timeout\n");
+		x->status = EXIT_TIMED_OUT;
+	} else if (WIFSIGNALED(e->status)) {
 		tell_status(x, "signaled %d\n", WTERMSIG(e->status));
 		x->status = 128 + WTERMSIG(e->status);
 	} else {
@@ -287,15 +128,27 @@ static void watch_session(struct rexec *x)
 			      x);
 }
 
-static void connection_lost(struct rexec *x)
+static void connection_lost(struct rexec *x, const char *why)
 {
 	if (!x->options.keep) {
-		outcome_unknown(x, "the connection to rexec_server was lost");
+		outcome_unknown(x, why);
 		return;
 	}
+	complain("%s; the program runs on, and so do attempts to reach it", why);
 	x->lost = true;
 	x->retry_ms = RETRY_FIRST_MS;
 	on_retry(x);
+}
+
+/* Carry the program's terminal. When that cannot be had, the connection is about to be lost, too. */
+static void open_terminal(struct rexec *x)
+{
+	int remote = session_open_tty(x->session, "");
+
+	if (remote < 0)
+		complain("no terminal: %s", strerrordesc_np(-remote));
+	else
+		owntty_start(&x->tty, &x->loop, remote);
 }
 
 static void on_retry(void *arg)
@@ -304,7 +157,10 @@ static void on_retry(void *arg)
 	int err = session_attach(x->session, ATTACH_MS);
 
 	if (!err) {
+		complain("the program is reached again");
 		x->lost = false;
+		if (x->has_tty)
+			open_terminal(x);
 		watch_session(x);
 		/* What was received behind the answer is told without more coming. */
 		on_session(x, POLLIN);
@@ -315,6 +171,17 @@ static void on_retry(void *arg)
 	} else {
 		loop_timer_start(&x->loop, &x->retry, x->retry_ms, on_retry, x);
 		x->retry_ms = MIN(2 * x->retry_ms, (unsigned)RETRY_MAX_MS);
+	}
+}
+
+static void started(struct rexec *x)
+{
+	listeners_start(x->listeners);
+	if (x->has_tty)
+		open_terminal(x);
+	if (x->options.detach) {
+		printf("%s\n", session_id(x->session));
+		x->over = true;
 	}
 }
 
@@ -329,7 +196,7 @@ static void on_session(void *arg, short revents)
 		case SESSION_NONE:
 			break;
 		case SESSION_STARTED:
-			listeners_start(x->listeners);
+			started(x);
 			break;
 		case SESSION_REFUSED:
 			refused(x, e.status, e.reason);
@@ -341,11 +208,25 @@ static void on_session(void *arg, short revents)
 			x->survivors = false;
 			break;
 		case SESSION_LOST:
-			connection_lost(x);
+			connection_lost(x, e.reason);
 			return;
 		}
 	}
 	watch_session(x);
+}
+
+static void on_beat(void *arg)
+{
+	struct rexec *x = arg;
+
+	on_session(x, 0); /* what has come was an answer, however long we slept */
+	session_beat(x->session);
+	loop_timer_start(&x->loop, &x->beat, SESSION_BEAT_MS, on_beat, x);
+}
+
+static void on_timeout(void *arg)
+{
+	outcome_unknown(arg, "its time is over, and nothing is heard of it");
 }
 
 /* ---- signals ---- */
@@ -355,14 +236,23 @@ static void forward(struct rexec *x, const struct signalfd_siginfo *info)
 	int signo = (int)info->ssi_signo;
 	bool ends = signo == SIGINT || signo == SIGTERM || signo == SIGHUP || signo == SIGQUIT;
 
+	if (x->has_tty && signo == SIGWINCH) { /* the kernel tells the program by what it becomes there */
+		if (owntty_size(&x->tty, &x->terminal))
+			session_resize(x->session, &x->terminal);
+		return;
+	}
 	/* What the kernel sends (a terminal's ^C) it sends to the whole group. */
 	if (session_signal(x->session, signo, info->ssi_code == SI_KERNEL) && x->lost && ends) {
 		if (x->asked_to_end)
 			outcome_unknown(x, "interrupted while the link is lost");
 		x->asked_to_end = signo;
 	}
+	if (x->has_tty && signo == SIGTSTP)
+		owntty_restore(&x->tty);
 	if (signo == SIGTSTP)
 		kill(getpid(), SIGSTOP);
+	if (x->has_tty && signo == SIGCONT)
+		owntty_raw(&x->tty);
 }
 
 static void on_signal(void *arg, short revents)
@@ -400,18 +290,70 @@ static int open_signals(uint64_t *ignored, uint64_t *blocked)
 
 /* ---- descriptors ---- */
 
+static bool wants_terminal(const struct options *o)
+{
+	if (o->terminal != TERMINAL_AUTO)
+		return o->terminal == TERMINAL_ALWAYS;
+	return !o->no_stdin && !o->detach && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+}
+
+/* With -t all three are the terminal, else those that are one here. */
+static int use_terminal(struct rexec *x)
+{
+	int err = owntty_open(&x->tty, &x->terminal);
+
+	x->has_tty = true;
+	for (int fd = STDIN_FILENO; !err && fd <= STDERR_FILENO; fd++)
+		if (x->options.terminal == TERMINAL_ALWAYS || isatty(fd))
+			err = inherit_as(&x->inherited, fd, INHERIT_TTY);
+	return err;
+}
+
+/* We leave: nobody feeds it, and its words are held. */
+static int use_nothing(struct rexec *x)
+{
+	int err = inherit_as(&x->inherited, STDIN_FILENO, INHERIT_NULL);
+
+	for (int fd = STDOUT_FILENO; !err && fd <= STDERR_FILENO; fd++)
+		err = inherit_as(&x->inherited, fd, INHERIT_HELD);
+	return err;
+}
+
+static int refuse_relays(const struct inherit_list *l, char *reason)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		enum inherit_kind kind = l->list[i].kind;
+
+		if (kind != INHERIT_RELAY_IN && kind != INHERIT_RELAY_OUT && kind != INHERIT_LISTENER)
+			continue;
+		snprintf(reason, SESSION_REASON_MAX,
+			 "descriptor %d cannot cross without a rexec that stays; --drop-fd %d keeps it back",
+			 l->list[i].number, l->list[i].number);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
 static int collect(struct rexec *x, char *reason)
 {
 	const struct options *o = &x->options;
 	int err = inherit_collect(&x->inherited);
 
+	if (!err && wants_terminal(o))
+		err = use_terminal(x);
+	if (!err && o->detach)
+		err = use_nothing(x);
 	if (!err && o->no_stdin)
-		err = inherit_null(&x->inherited, STDIN_FILENO);
+		err = inherit_as(&x->inherited, STDIN_FILENO, INHERIT_NULL);
+	if (!err && o->n_only)
+		inherit_keep(&x->inherited, o->only, o->n_only);
 	if (!err && o->status_fd >= 0)
 		inherit_drop(&x->inherited, o->status_fd);
 	for (size_t i = 0; i < o->n_drop; i++)
 		inherit_drop(&x->inherited, o->drop[i]);
-	return err ? err : inherit_classify(&x->inherited, o->local, reason);
+	if (!err)
+		err = inherit_classify(&x->inherited, o->local, reason);
+	return !err && o->detach ? refuse_relays(&x->inherited, reason) : err;
 }
 
 /* The descriptor to be passed for @in; equal ones get the same. @done: what those before got. */
@@ -423,6 +365,8 @@ static int passed_for(struct rexec *x, const struct inherited *in, const struct 
 	case INHERIT_LISTENER:
 		return in->first;
 	case INHERIT_NULL:
+	case INHERIT_TTY:
+	case INHERIT_HELD:
 		return null;
 	case INHERIT_RELAY_IN:
 	case INHERIT_RELAY_OUT:
@@ -435,15 +379,27 @@ static int passed_for(struct rexec *x, const struct inherited *in, const struct 
 	return stdio_add(&x->relays, in->number, in->kind == INHERIT_RELAY_IN);
 }
 
+static enum session_fd_kind kind_of(const struct inherited *in)
+{
+	switch (in->kind) {
+	case INHERIT_LISTENER:
+		return SESSION_FD_LISTENER;
+	case INHERIT_TTY:
+		return SESSION_FD_TTY;
+	case INHERIT_HELD:
+		return SESSION_FD_HELD;
+	default:
+		return SESSION_FD_PASS;
+	}
+}
+
 static int put_fds(struct rexec *x, struct session_fd *fds, int null)
 {
 	for (size_t i = 0; i < x->inherited.n; i++) {
 		const struct inherited *in = &x->inherited.list[i];
 
 		fds[i] = (struct session_fd){ .number = in->number,
-					      .kind = in->kind == INHERIT_LISTENER
-							      ? SESSION_FD_LISTENER
-							      : SESSION_FD_PASS,
+					      .kind = kind_of(in),
 					      .socktype = in->socktype };
 		fds[i].fd = passed_for(x, in, fds, null);
 		if (fds[i].fd < 0)
@@ -461,7 +417,7 @@ static void release(struct rexec *x, int null)
 	for (size_t i = 0; i < x->inherited.n; i++) {
 		const struct inherited *in = &x->inherited.list[i];
 
-		if (in->kind == INHERIT_LISTENER || in->number == STDERR_FILENO)
+		if (in->kind == INHERIT_LISTENER || in->kind == INHERIT_HELD || in->number == STDERR_FILENO)
 			continue;
 		/* A session that is kept passes its output pipes again. */
 		if (x->options.keep && in->kind == INHERIT_PASS && in->number != STDIN_FILENO)
@@ -530,7 +486,10 @@ static int open_session(struct rexec *x, int null, uint64_t ignored, uint64_t bl
 		.blocked = blocked,
 		.fds = fds,
 		.n_fds = x->inherited.n,
-		.keep = o->keep,
+		.keep = o->keep || o->detach,
+		.detached = o->detach,
+		.timeout_s = o->timeout_s,
+		.terminal = x->has_tty ? &x->terminal : NULL,
 		.user = o->user,
 	};
 	int err;
@@ -546,27 +505,85 @@ static int open_session(struct rexec *x, int null, uint64_t ignored, uint64_t bl
 	return err ? err : session_open(&x->session, &spec, o->local, reason);
 }
 
+/* The program that runs already. Its outputs are ours from now on: 1 and 2, however they cross. */
+static int open_attached(struct rexec *x, int null, char *reason)
+{
+	struct session_fd fds[STDERR_FILENO];
+	char id[REQUEST_ID_SIZE];
+	int err = manage_find(&x->options, id, reason);
+
+	if (!err)
+		err = inherit_collect(&x->inherited);
+	inherit_drop(&x->inherited, STDIN_FILENO);
+	inherit_keep(&x->inherited, NULL, 0);
+	if (!err)
+		err = inherit_classify(&x->inherited, x->options.local, reason);
+	if (!err)
+		err = put_fds(x, fds, null);
+	if (!err)
+		err = session_adopt(&x->session, id, fds, x->inherited.n, x->options.local);
+	if (err)
+		return err;
+	x->options.keep = true;
+	err = session_attach(x->session, ATTACH_MS);
+	if (err == -ESRCH)
+		snprintf(reason, SESSION_REASON_MAX, "there is no such program any more");
+	else if (err == -EPERM)
+		snprintf(reason, SESSION_REASON_MAX, "its client must stay: it was not started with --detach");
+	return err;
+}
+
+/* If it has a terminal, that comes with it. */
+static void take_terminal(struct rexec *x)
+{
+	int remote = session_open_tty(x->session, "");
+
+	if (remote < 0)
+		return;
+	x->has_tty = true;
+	if (owntty_open(&x->tty, &x->terminal)) {
+		close(remote);
+		return;
+	}
+	if (owntty_size(&x->tty, &x->terminal))
+		session_resize(x->session, &x->terminal);
+	owntty_start(&x->tty, &x->loop, remote);
+}
+
+static void start_timers(struct rexec *x)
+{
+	loop_timer_start(&x->loop, &x->beat, SESSION_BEAT_MS, on_beat, x);
+	if (x->options.timeout_s)
+		loop_timer_start(&x->loop, &x->timeout, x->options.timeout_s * UINT64_C(1000) + TIMEOUT_GRACE_MS,
+				 on_timeout, x);
+}
+
 /* Return: 0 when the loop may begin; else it was said why not. */
 static int start(struct rexec *x)
 {
+	bool attach = x->options.command == COMMAND_ATTACH;
 	char reason[SESSION_REASON_MAX] = "";
 	_cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	uint64_t ignored, blocked;
-	int err = null < 0 ? -errno : collect(x, reason);
+	int err = null < 0 ? -errno : attach ? 0 : collect(x, reason);
 
 	x->signals = open_signals(&ignored, &blocked);
 	if (!err)
-		err = open_session(x, null, ignored, blocked, reason);
+		err = attach ? open_attached(x, null, reason) : open_session(x, null, ignored, blocked, reason);
 	if (!err)
 		err = relay_listeners(x);
 	if (err) {
 		refused(x, EXIT_REXEC_FAILED, *reason ? reason : strerrordesc_np(-err));
 		return err;
 	}
+	if (attach)
+		take_terminal(x);
 	release(x, null);
 	stdio_start(x->relays, &x->loop, x->options.keep);
 	loop_io_start(&x->loop, &x->signals_io, x->signals, POLLIN, on_signal, x);
+	start_timers(x);
 	watch_session(x);
+	on_session(x, 0); /* what came with the answer to an attach */
 	return 0;
 }
 
@@ -583,8 +600,12 @@ static void on_settle_timeout(void *arg)
 static void become_standin(struct rexec *x)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	pid_t pid = fork();
+	pid_t pid;
 
+	if (x->has_tty)
+		owntty_deinit(&x->tty);
+	x->has_tty = false;
+	pid = fork();
 	if (pid > 0)
 		_exit(x->status);
 	if (pid < 0) {
@@ -607,7 +628,7 @@ static void become_standin(struct rexec *x)
 
 static void settle(struct rexec *x)
 {
-	if (!x->exited || x->over || !stdio_drained(x->relays))
+	if (!x->exited || x->over || !stdio_drained(x->relays) || (x->has_tty && !owntty_drained(&x->tty)))
 		return;
 	if (x->survivors) {
 		if (!x->standin)
@@ -624,30 +645,36 @@ static void settle(struct rexec *x)
 
 static void clean_up(struct rexec *x)
 {
+	if (x->has_tty)
+		owntty_deinit(&x->tty);
 	stdio_finish(x->relays);
 	listeners_free(x->listeners);
 	session_free(x->session);
 	loop_deinit(&x->loop);
 	free(x->inherited.list);
-	for (size_t i = 0; i < x->options.n_env; i++)
-		free(x->options.env[i]);
-	free(x->options.env);
-	free(x->options.drop);
+	options_deinit(&x->options);
+}
+
+static int run(struct rexec *x)
+{
+	loop_init(&x->loop);
+	if (!start(x)) {
+		while (!x->over) {
+			if (loop_turn(&x->loop, -1))
+				refused(x, EXIT_REXEC_FAILED, "out of memory");
+			settle(x);
+		}
+	}
+	clean_up(x);
+	return x->status;
 }
 
 int main(int argc, char **argv)
 {
-	struct rexec x = { .options = { .status_fd = -1 }, .unsettled = true };
+	struct rexec x = { .unsettled = true };
 
-	parse_options(&x.options, argc, argv);
-	loop_init(&x.loop);
-	if (!start(&x)) {
-		while (!x.over) {
-			if (loop_turn(&x.loop, -1))
-				refused(&x, EXIT_REXEC_FAILED, "out of memory");
-			settle(&x);
-		}
-	}
-	clean_up(&x);
-	return x.status;
+	options_parse(&x.options, argc, argv);
+	if (x.options.command == COMMAND_RUN || x.options.command == COMMAND_ATTACH)
+		return run(&x);
+	return manage(&x.options);
 }

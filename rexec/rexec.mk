@@ -2,9 +2,10 @@
 # rexec and rexec_server; rexec-qemu where its sources are. rexec links libc only.
 
 REXEC_SHARED := rexec/session rexec/request rexec/relay rexec/flow rexec/loop
-REXEC := $(REXEC_SHARED) rexec/rexec rexec/inherit rexec/ownstdio rexec/listen rexec/environ
-REXEC_SERVER := rexec/rexec_server rexec/keeper rexec/admit rexec/policy rexec/environ \
-	rexec/child rexec/outputs rexec/proctree rexec/sessiondir rexec/request rexec/relay \
+REXEC := $(REXEC_SHARED) rexec/rexec rexec/options rexec/manage rexec/inherit rexec/ownstdio rexec/owntty \
+	rexec/listen rexec/environ
+REXEC_SERVER := rexec/rexec_server rexec/keeper rexec/keeper_client rexec/keeper_door rexec/pty rexec/control rexec/admit rexec/policy rexec/environ \
+	rexec/child rexec/outputs rexec/roster rexec/proctree rexec/sessiondir rexec/request rexec/relay \
 	rexec/flow rexec/loop
 REXEC_QEMU := $(patsubst %.c,%,$(wildcard rexec/qemu/*.c))
 

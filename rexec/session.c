@@ -31,7 +31,8 @@
 #include "util.h"
 
 #define SEND_TIMEOUT_MS 10000
-#define TTY_TIMEOUT_MS 5000
+#define LIST_TIMEOUT_MS 30000
+#define ANSWER_TIMEOUT_MS 5000
 
 struct listener {
 	int number, socktype;
@@ -43,8 +44,10 @@ struct session {
 	int life;	      /* our end of the life line */
 	bool started, exited; /* told */
 	bool over;	      /* nothing can follow any more */
+	uint64_t asked;	      /* when the keeper was, and has not answered; 0: it has */
 	struct frame_in in;
 	struct fdset outputs; /* borrowed: what session_attach() passes anew */
+	uint32_t output_numbers[FDSET_MAX];
 	size_t n_listeners;
 	struct listener *listeners;
 	char id[REQUEST_ID_SIZE];
@@ -264,17 +267,33 @@ static int pass(struct fdset *passed, int fd)
 	return passed->n++;
 }
 
+static void add_output(struct session *s, int fd, int number)
+{
+	s->output_numbers[s->outputs.n] = (uint32_t)number;
+	s->outputs.fd[s->outputs.n++] = fd;
+}
+
 static int put_fd(struct session *s, const struct session_spec *spec, const struct session_fd *from,
 		  struct request_fd *to, struct fdset *passed)
 {
 	int index, before = passed->n;
 
 	to->number = (uint32_t)from->number;
-	if (from->kind == SESSION_FD_LISTENER) {
+	switch (from->kind) {
+	case SESSION_FD_LISTENER:
 		to->kind = REQUEST_FD_LISTENER;
 		to->value = canon_socktype(from->socktype);
 		s->listeners[s->n_listeners++] = (struct listener){ from->number, from->socktype };
 		return 0;
+	case SESSION_FD_TTY:
+		to->kind = REQUEST_FD_TTY;
+		return 0;
+	case SESSION_FD_HELD:
+		to->kind = REQUEST_FD_OUTPUT;
+		to->value = REQUEST_OUTPUT_HELD;
+		return 0;
+	case SESSION_FD_PASS:
+		break;
 	}
 	index = pass(passed, from->fd);
 	if (index < 0)
@@ -282,7 +301,7 @@ static int put_fd(struct session *s, const struct session_spec *spec, const stru
 	to->kind = spec->keep && is_output(from->fd) ? REQUEST_FD_OUTPUT : REQUEST_FD_PASS;
 	to->value = (uint16_t)index;
 	if (to->kind == REQUEST_FD_OUTPUT && passed->n > before)
-		s->outputs.fd[s->outputs.n++] = from->fd;
+		add_output(s, from->fd, from->number);
 	return 0;
 }
 
@@ -331,6 +350,7 @@ static int encode(struct session *s, const struct session_spec *spec, struct fds
 {
 	struct request r = {
 		.flags = (uint16_t)((spec->keep ? REQUEST_KEEP : 0) |
+				    (spec->detached ? REQUEST_DETACHED : 0) |
 				    (spec->expand_dir ? REQUEST_EXPAND_DIR : 0) |
 				    (s->local ? 0 : REQUEST_PROXIED)),
 		.umask = spec->umask,
@@ -339,6 +359,7 @@ static int encode(struct session *s, const struct session_spec *spec, struct fds
 		.id = s->id,
 		.cwd = spec->cwd,
 		.user = spec->user ? spec->user : "",
+		.timeout_s = spec->timeout_s,
 		.argc = count(spec->argv),
 	};
 	int err;
@@ -346,6 +367,8 @@ static int encode(struct session *s, const struct session_spec *spec, struct fds
 	/* Arguments are only read; const is what execve(2) and argv lack. */
 	memcpy(&r.argv, &spec->argv, sizeof(r.argv));
 	put_limits(&r);
+	if (spec->terminal)
+		r.terminal = *spec->terminal;
 	err = put_tables(s, spec, &r, passed);
 	*size = err ? err : request_encode(&r, frame);
 	r.argv = NULL;
@@ -415,6 +438,29 @@ int session_open(struct session **out, const struct session_spec *spec, bool loc
 	return err;
 }
 
+int session_adopt(struct session **out, const char *id, const struct session_fd *outputs, size_t n, bool local)
+{
+	struct session *s;
+
+	if (strlen(id) != REQUEST_ID_SIZE - 1 || strspn(id, "0123456789abcdef") != REQUEST_ID_SIZE - 1)
+		return -EINVAL;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->local = local;
+	s->sock = s->life = -1;
+	strcpy(s->id, id);
+	for (size_t i = 0; i < n; i++)
+		add_output(s, outputs[i].fd, outputs[i].number);
+	*out = s;
+	return 0;
+}
+
+const char *session_id(const struct session *s)
+{
+	return s->id;
+}
+
 int session_fd(const struct session *s)
 {
 	return s->sock;
@@ -424,6 +470,7 @@ static void hang_up(struct session *s)
 {
 	replace_fd(&s->sock, -1);
 	s->in.have = 0;
+	s->asked = 0;
 }
 
 /* Nothing follows: the keeper may forget us. */
@@ -449,6 +496,7 @@ static void get_exited(struct buf *payload, struct session_event *e)
 	else
 		e->status = number << 8;
 	e->survivors = buf_get_u8(payload);
+	e->timed_out = buf_get_u8(payload);
 }
 
 static void get_refused(struct buf *payload, struct session_event *e)
@@ -483,6 +531,9 @@ static bool handle(struct session *s, uint8_t type, struct buf *payload, struct 
 	case REQUEST_GONE:
 		e->kind = SESSION_GONE;
 		return true;
+	case REQUEST_PONG:
+		s->asked = 0;
+		return false;
 	default:
 		return false;
 	}
@@ -492,6 +543,11 @@ static bool is_last(const struct session_event *e)
 {
 	return e->kind == SESSION_REFUSED || e->kind == SESSION_GONE ||
 	       (e->kind == SESSION_EXITED && !e->survivors);
+}
+
+static bool is_silent(const struct session *s)
+{
+	return s->asked && loop_now() - s->asked >= SESSION_SILENCE_MS;
 }
 
 void session_next(struct session *s, struct session_event *event)
@@ -518,8 +574,10 @@ void session_next(struct session *s, struct session_event *event)
 			got = receive(s->sock, &s->in, SIZE_MAX);
 	}
 	if (got < 0) {
-		hang_up(s);
 		event->kind = SESSION_LOST;
+		snprintf(event->reason, sizeof(event->reason), "%s",
+			 is_silent(s) ? "rexec_server does not answer" : "the connection to rexec_server was lost");
+		hang_up(s);
 	}
 }
 
@@ -533,6 +591,34 @@ int session_signal(struct session *s, int signo, bool group)
 	buf_put_u8(&f.buf, canon_signal(signo));
 	buf_put_u8(&f.buf, group);
 	return send_frame(s->sock, &f, NULL, 0);
+}
+
+int session_resize(struct session *s, const struct request_terminal *size)
+{
+	struct frame_out f;
+
+	frame_start(&f, REQUEST_WINDOW);
+	buf_put_u16(&f.buf, size->rows);
+	buf_put_u16(&f.buf, size->columns);
+	buf_put_u16(&f.buf, size->width);
+	buf_put_u16(&f.buf, size->height);
+	return send_frame(s->sock, &f, NULL, 0);
+}
+
+/* A keeper that is stopped, or a HOST that is frozen, keeps its connections, and says nothing. */
+void session_beat(struct session *s)
+{
+	struct frame_out f;
+
+	if (s->sock < 0)
+		return;
+	if (!s->asked) {
+		s->asked = loop_now();
+		frame_start(&f, REQUEST_PING);
+		send_frame(s->sock, &f, NULL, 0);
+	} else if (is_silent(s)) {
+		shutdown(s->sock, SHUT_RD);
+	}
 }
 
 int session_affinity(struct session *s, pid_t tid, const uint8_t *cpus, size_t size)
@@ -567,19 +653,17 @@ int session_dial_file(struct session *s, const char *name)
 	return dial_session(s, SOCK_STREAM, name);
 }
 
-static int ask_tty(int sock, const char *path)
+/* What RESULT answers to @f; @reason (may be NULL) says it in words. */
+static int ask(int sock, struct frame_out *f, char *reason)
 {
-	uint64_t deadline = loop_now() + TTY_TIMEOUT_MS;
+	uint64_t deadline = loop_now() + ANSWER_TIMEOUT_MS;
 	struct frame_in in = { .have = 0 };
-	struct frame_out f;
+	const char *text;
 	struct buf payload;
 	uint8_t type;
 	uint16_t canon;
-	int err;
+	int err = send_frame(sock, f, NULL, deadline);
 
-	frame_start(&f, REQUEST_TTY);
-	frame_text(&f, path);
-	err = send_frame(sock, &f, NULL, deadline);
 	if (!err)
 		err = await_frame(sock, &in, &type, &payload, deadline);
 	if (err)
@@ -587,14 +671,25 @@ static int ask_tty(int sock, const char *path)
 	if (type != REQUEST_RESULT)
 		return -EPROTO;
 	canon = buf_get_u16(&payload);
-	return payload.bad ? -EPROTO : -local_errno(canon);
+	text = frame_get_text(&payload);
+	if (payload.bad)
+		return -EPROTO;
+	if (reason)
+		snprintf(reason, SESSION_REASON_MAX, "%s", text);
+	return -local_errno(canon);
 }
 
 int session_open_tty(struct session *s, const char *path)
 {
 	_cleanup_close_ int sock = dial_session(s, SOCK_STREAM, REXEC_KEEPER_SOCKET);
-	int err = sock < 0 ? sock : ask_tty(sock, path);
+	struct frame_out f;
+	int err;
 
+	if (sock < 0)
+		return sock;
+	frame_start(&f, REQUEST_TTY);
+	frame_text(&f, path);
+	err = ask(sock, &f, NULL);
 	return err ? err : take_fd(&sock);
 }
 
@@ -634,6 +729,8 @@ static int ask_attach(struct session *s, int sock, int theirs, struct frame_in *
 	buf_put_u16(&f.buf, REQUEST_VERSION);
 	buf_put_u16(&f.buf, s->local ? 0 : REQUEST_PROXIED);
 	buf_put_u16(&f.buf, (uint16_t)passed.n);
+	for (int i = 0; i < s->outputs.n; i++)
+		buf_put_u32(&f.buf, s->output_numbers[i]);
 	err = send_frame(sock, &f, &passed, deadline);
 	if (!err)
 		err = await_frame(sock, in, &type, &payload, deadline);
@@ -680,4 +777,86 @@ void session_free(struct session *s)
 	close_keep_errno(s->life);
 	free(s->listeners);
 	free(s);
+}
+
+/* ---- programs that somebody else has begun ---- */
+
+/* One request to the keeper of @id, and its answer. */
+static int ask_keeper(const char *id, struct frame_out *f, bool local, char *reason)
+{
+	_cleanup_close_ int sock = -1;
+	struct session s = { .local = local };
+	int err;
+
+	*reason = '\0';
+	if (strlen(id) >= sizeof(s.id))
+		return -EINVAL;
+	strcpy(s.id, id);
+	sock = dial_session(&s, SOCK_STREAM, REXEC_KEEPER_SOCKET);
+	err = sock < 0 ? sock : ask(sock, f, reason);
+	if (err && !*reason)
+		snprintf(reason, SESSION_REASON_MAX, "%s",
+			 err == -ENOENT || err == -ECONNREFUSED ? "there is no such program" : strerrordesc_np(-err));
+	return err;
+}
+
+int session_kill(const char *id, int signo, bool local, char *reason)
+{
+	struct frame_out f;
+
+	frame_start(&f, REQUEST_KILL);
+	buf_put_u8(&f.buf, signo ? canon_signal(signo) : 0);
+	return ask_keeper(id, &f, local, reason);
+}
+
+int session_set(const char *id, pid_t tid, const char *assignment, bool local, char *reason)
+{
+	struct frame_out f;
+
+	frame_start(&f, REQUEST_SET);
+	buf_put_u32(&f.buf, (uint32_t)tid);
+	frame_text(&f, assignment);
+	return ask_keeper(id, &f, local, reason);
+}
+
+static int receive_list(int sock, void (*tell)(const struct request_program *p, void *arg), void *arg)
+{
+	uint64_t deadline = loop_now() + LIST_TIMEOUT_MS;
+	struct frame_in in = { .have = 0 };
+	struct request_program p;
+	struct buf payload;
+	uint8_t type;
+	int err = 0;
+
+	while (!err) {
+		err = await_frame(sock, &in, &type, &payload, deadline);
+		if (!err && type == REQUEST_RESULT)
+			return -local_errno(buf_get_u16(&payload));
+		if (!err && (type != REQUEST_PROGRAM || frame_get_program(&payload, &p)))
+			err = -EPROTO;
+		if (!err) {
+			tell(&p, arg);
+			frame_skip(&in);
+		}
+	}
+	return err;
+}
+
+int session_list(bool local, void (*tell)(const struct request_program *p, void *arg), void *arg, char *reason)
+{
+	_cleanup_close_ int sock = dial(local, SOCK_STREAM, REXEC_SOCKET, reason);
+	struct frame_out f;
+	int err;
+
+	if (sock < 0)
+		return sock;
+	frame_start(&f, REQUEST_LIST);
+	buf_put_u32(&f.buf, REQUEST_MAGIC);
+	buf_put_u16(&f.buf, REQUEST_VERSION);
+	err = send_frame(sock, &f, NULL, loop_now() + SEND_TIMEOUT_MS);
+	if (!err)
+		err = receive_list(sock, tell, arg);
+	if (err)
+		snprintf(reason, SESSION_REASON_MAX, "rexec_server's answer: %s", strerrordesc_np(-err));
+	return err;
 }

@@ -28,6 +28,7 @@
 /* Exit statuses that are ours, not the program's (rexec(1)). */
 enum {
 	EXIT_OUTCOME_UNKNOWN = 123,
+	EXIT_TIMED_OUT = 124,
 	EXIT_REXEC_FAILED = 125,
 	EXIT_REFUSED = 126,
 	EXIT_NOT_FOUND = 127,
@@ -36,6 +37,10 @@ enum {
 /* What the program finds at descriptor `number`. Entries of one `fd` are one there, too. */
 enum session_fd_kind {
 	SESSION_FD_PASS,     /* `fd`, passed over the connection (udsproxyd remakes it there) */
+	SESSION_FD_TTY,	     /* the program's terminal, made there as spec.terminal says; carried by
+				session_open_tty() with the path "" */
+	SESSION_FD_HELD,     /* what is written there is held (`keep`) until a session_attach() has an output
+				for it */
 	SESSION_FD_LISTENER, /* a listening twin made by the keeper; `fd` stays here and the client
 				accepts on it and joins each connection with session_dial() */
 };
@@ -43,7 +48,7 @@ enum session_fd_kind {
 struct session_fd {
 	int number;
 	int fd; /* borrowed; with `keep`, for as long as the session: output pipes are passed anew
-		   by session_attach(). Any value for a LISTENER. */
+		   by session_attach(). Any value for a TTY, HELD or LISTENER. */
 	enum session_fd_kind kind;
 	int socktype; /* of a LISTENER: SOCK_STREAM or SOCK_SEQPACKET */
 };
@@ -74,6 +79,9 @@ struct session_spec {
 			    private directory */
 	bool keep; /* a lost link leaves the program running, its output is held for re-attachment
 		    */
+	bool detached; /* with `keep`: its client's end does not end it either */
+	unsigned timeout_s; /* end it when it runs that long; 0: never */
+	const struct request_terminal *terminal; /* NULL: no descriptor is TTY */
 	const char *user; /* NULL: as the caller; only root may name another */
 };
 
@@ -84,18 +92,23 @@ enum session_event_kind {
 	SESSION_EXITED, /* the started process ended with wait status `status` (of this machine, for
 			   WIFEXITED and so on); `survivors`: descendants go on (it daemonized) */
 	SESSION_GONE,	/* the last descendant ended, too; follows EXITED with survivors */
-	SESSION_LOST,	/* the connection broke without an outcome; session_attach() may mend it */
+	SESSION_LOST,	/* the connection broke without an outcome, see `reason`; session_attach() may mend it */
 };
 
 struct session_event {
 	enum session_event_kind kind;
 	int status;
 	bool survivors;
+	bool timed_out; /* EXITED: because its time was over */
 	pid_t pid;
 	char reason[SESSION_REASON_MAX];
 };
 
+#define SESSION_BEAT_MS 5000
+#define SESSION_SILENCE_MS 20000
+
 struct session;
+struct request_terminal;
 
 /**
  * session_open() - connect to rexec_server and ask it to run @spec
@@ -106,6 +119,18 @@ struct session;
  *errno.
  */
 int session_open(struct session **out, const struct session_spec *spec, bool local, char *reason);
+
+/**
+ * session_adopt() - hold a program that somebody else has begun; session_attach() makes us its client
+ * @id		32 digits
+ * @outputs	@n descriptors (borrowed, as those of struct session_spec) for what it writes to the numbers they
+ *		bear there
+ * Return: 0 and a session in @out, -EINVAL for what is no id, or -ENOMEM.
+ */
+int session_adopt(struct session **out, const char *id, const struct session_fd *outputs, size_t n, bool local);
+
+/** session_id() - 32 hexadecimal digits by which others find the program; valid until session_free() */
+const char *session_id(const struct session *s);
 
 /** session_fd() - the descriptor to poll for POLLIN, then call session_next() until it returns
  * SESSION_NONE; -1 while lost, and when no event can follow. Changes with session_attach(). */
@@ -120,6 +145,13 @@ void session_next(struct session *s, struct session_event *event);
  * daemonized, to what stayed. 0 or -errno (-ENOTCONN while lost) */
 int session_signal(struct session *s, int signo, bool group);
 
+/** session_resize() - the program's terminal has this size now; 0 or -errno */
+int session_resize(struct session *s, const struct request_terminal *size);
+
+/** session_beat() - to be called every SESSION_BEAT_MS, after session_next() has said SESSION_NONE: hangs up when the keeper did not
+ * answer for SESSION_SILENCE_MS, which session_next() then tells as SESSION_LOST. No-op while lost. */
+void session_beat(struct session *s);
+
 /** session_affinity() - pin HOST thread @tid, of this program, to CPUs: CPU n is bit n % 8 of byte
  * n / 8, @size bytes. 0 when sent (a refusal is in rexec_server's log), or -errno. */
 int session_affinity(struct session *s, pid_t tid, const uint8_t *cpus, size_t size);
@@ -133,8 +165,9 @@ int session_dial(struct session *s, int number);
  * itself made */
 int session_dial_file(struct session *s, const char *name);
 
-/** session_open_tty() - the program's terminal @path (/dev/pts/N on the HOST), carried as a
- * connected stream socket; -errno. Only terminals whose master a process of this program holds. */
+/** session_open_tty() - the program's terminal @path (/dev/pts/N on the HOST; "": its own, which
+ * SESSION_FD_TTY asked for), carried as a connected stream socket; -errno. Only terminals whose master a process of
+ * this program holds. */
 int session_open_tty(struct session *s, const char *path);
 
 /** session_attach() - one attempt to attach again after SESSION_LOST, within about @timeout_ms.
@@ -142,7 +175,26 @@ int session_open_tty(struct session *s, const char *path);
  * errno: not reachable now, try again. Output descriptors are passed anew. */
 int session_attach(struct session *s, int timeout_ms);
 
-/** session_free() - close and free; a program that still runs is ended (TERM, then KILL) */
+/** session_free() - close and free; a program that still runs is ended (TERM, then KILL), unless it is detached */
 void session_free(struct session *s);
+
+/* ---- programs that somebody else, or an earlier process, has begun ---- */
+
+struct request_program;
+
+/**
+ * session_list() - what runs there of the caller's (of root: all)
+ * @tell	called for each
+ * @reason	SESSION_REASON_MAX bytes, a sentence on failure
+ * Return: 0 or a negative errno
+ */
+int session_list(bool local, void (*tell)(const struct request_program *p, void *arg), void *arg, char *reason);
+
+/** session_kill() - program @id: send @signo to its process group, or with 0 end it and all that it started. Return: 0 or a
+ * negative errno with a @reason. */
+int session_kill(const char *id, int signo, bool local, char *reason);
+
+/** session_set() - program @id: set NAME=VALUE (control.h) of thread @tid, of all with 0; as session_kill() */
+int session_set(const char *id, pid_t tid, const char *assignment, bool local, char *reason);
 
 #endif

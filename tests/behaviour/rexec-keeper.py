@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """A second implementation of the client's side of rexec/request.h against the real rexec_server:
-private files and the session's directory, CPU affinity, terminals, and the life line's two ends."""
+private files and the session's directory, CPU affinity, terminals, the life line's two ends, visitors."""
 
 import array
 import os
@@ -22,11 +22,12 @@ from proxypair import wait_for  # pylint: disable=wrong-import-position
 from tap import Tap  # pylint: disable=wrong-import-position
 
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
-MAGIC, VERSION = 0x52455843, 1
-EXEC, ATTACH, TTY, SIGNAL, AFFINITY, DONE, CONFIRM = range(1, 8)
-STARTED, REFUSED, EXITED, GONE, RESULT = range(16, 21)
-KEEP, EXPAND = 1, 2
-PASS, OUTPUT, LISTENER = 1, 2, 3
+MAGIC, VERSION = 0x52455843, 2
+EXEC, ATTACH, TTY, SIGNAL, AFFINITY, DONE, CONFIRM, LIST, INFO, KILL, SET, PING, WINDOW = range(1, 14)
+STARTED, REFUSED, EXITED, GONE, RESULT, PONG, PROGRAM = range(16, 23)
+KEEP, EXPAND, PROXIED, DETACHED = 1, 2, 4, 8
+PASS, OUTPUT, LISTENER, TERMINAL = 1, 2, 3, 4
+HELD = None	# instead of a descriptor: an OUTPUT that an ATTACH brings
 tap = Tap()
 place = tempfile.mkdtemp(prefix="rexec.", dir="/var/tmp")
 os.chmod(place, 0o755)
@@ -92,14 +93,15 @@ class LifeLine:
 
 
 class Session:
-	def __init__(self, argv, flags=0, fds=(), files=(), cwd="/"):
+	def __init__(self, argv, flags=0, fds=(), files=(), cwd="/", seconds=0, size=(0, 0)):
 		self.id = secrets.token_hex(16)
 		self.dir = f"{run_dir}/sessions/{self.id}"
 		self.life = LifeLine()
-		passed = [self.life.passed()] + sorted({fd for _, _, fd in fds})
-		entries = [struct.pack(">IBH", number, kind, passed.index(fd)) for number, kind, fd in fds]
+		passed = [self.life.passed()] + sorted({fd for _, _, fd in fds} - {HELD})
+		entries = [struct.pack(">IBH", number, kind, 0 if fd is HELD else passed.index(fd)) for number, kind, fd in fds]
 		payload = struct.pack(">IHHHIQQ", MAGIC, VERSION, flags, len(passed), 0o022, 0, 0) + \
 			text(self.id) + text(cwd) + text("") + struct.pack(">QQ", 2**64 - 1, 2**64 - 1) * 14 + \
+			struct.pack(">I", seconds) + struct.pack(">4H4I17s", *size, 0, 0, 0, 0, 0, 0, b"") + \
 			table([text(arg) for arg in argv]) + table([]) + table(entries) + \
 			table([text(name) + struct.pack(">I", len(data)) + data for name, data in files])
 		self.sock = connect(run_dir + "/rexec.sock")
@@ -109,16 +111,25 @@ class Session:
 		self.pid = struct.unpack(">I", payload)[0] if kind == STARTED else None
 		self.refused = None if kind == STARTED else (payload[0], payload[5:-1].decode())
 
-	def attach(self, outputs=(), confirm=True):
+	def attach(self, outputs=(), confirm=True, number=1):
 		life = LifeLine()
 		fds = [life.passed(), *outputs]
 		sock = connect(self.dir + "/keeper.sock")
-		send_frame(sock, ATTACH, struct.pack(">IHHH", MAGIC, VERSION, 0, len(fds)), fds)
+		send_frame(sock, ATTACH, struct.pack(">IHHH", MAGIC, VERSION, 0, len(fds)) +
+			   struct.pack(">I", number) * len(outputs), fds)
 		os.close(fds[0])
 		kind, payload = receive_frame(sock)
 		if kind == STARTED and confirm:
 			send_frame(sock, CONFIRM)
 		return life, sock, kind, payload
+
+
+	def visit(self, kind, payload=b""):
+		"""The keeper's answer to this one frame."""
+		with connect(self.dir + "/keeper.sock") as sock:
+			send_frame(sock, kind, payload)
+			kind, payload = receive_frame(sock)
+		return (kind, struct.unpack_from(">H", payload)[0]) if kind == RESULT else (kind, payload)
 
 
 def alive(pid):
@@ -155,7 +166,7 @@ def files():
 	session, said, ended = run(["sh", "-c", script], flags=EXPAND, files=[("key", b"\0secret\n")])
 	check("a private file, and the session's directory in arguments", said,
 	      f". 700 0\nkey 600 0\n\0secret\n{session.dir}x{session.dir}\n".encode())
-	check("its end is told", ended, (EXITED, b"\0\0\0"))
+	check("its end is told", ended, (EXITED, b"\0\0\0\0"))
 	tap.result("the directory goes with it, and nothing that a link names",
 		   wait_for(lambda: not os.path.exists(session.dir)) and os.path.exists("/etc/passwd"))
 	_, said, _ = run(["echo", "@DIR@"])
@@ -177,7 +188,7 @@ def affinity():
 	stranger.kill()
 	stranger.wait()
 	send_frame(session.sock, SIGNAL, bytes([9, 0]))
-	check("SIGNAL, and the signal that ended it", receive_frame(session.sock), (EXITED, b"\1\x09\0"))
+	check("SIGNAL, and the signal that ended it", receive_frame(session.sock), (EXITED, b"\1\x09\0\0"))
 
 
 PTY = """
@@ -217,7 +228,7 @@ def terminals():
 	os.close(slave)
 	os.kill(session.pid, signal.SIGKILL)
 	check("its end is the connection's", sock.recv(10), b"")
-	check("and is told", receive_frame(session.sock), (EXITED, b"\1\x09\0"))
+	check("and is told", receive_frame(session.sock), (EXITED, b"\1\x09\0\0"))
 	os.close(r)
 
 
@@ -270,11 +281,16 @@ def life_lines():
 	os.close(r)
 	tap.result("and the program lives", not wait_for(lambda: not alive(session.pid), 1))
 	life, sock, kind, _ = session.attach(confirm=False)
-	tap.result("attaching without the output pipes is refused", kind == REFUSED, kind)
+	check("attaching without the output pipe is possible", kind, STARTED)
+	r, w = os.pipe()
+	life, sock, kind, _ = session.attach([w], confirm=False, number=77)
+	os.close(w)
+	check("a pipe for an output that there is not is closed", (kind, os.read(r, 100)), (STARTED, b""))
+	os.close(r)
 	r, w = os.pipe()
 	life, sock, kind, payload = session.attach([w], confirm=False)
 	check("attaching with them is answered", (kind, struct.unpack(">I", payload)[0]), (STARTED, session.pid))
-	check("held output comes", os.read(r, 100), b"two\n")
+	check("output that was held all the while comes", os.read(r, 100), b"two\n")
 	life.gone()
 	sock.close()
 	tap.result("a client that leaves before it confirmed ends nothing", not wait_for(lambda: not alive(session.pid), 1))
@@ -284,18 +300,85 @@ def life_lines():
 	tap.result("another user does not get to the keeper", b"PermissionError" in outcome.stderr, outcome.stderr)
 	life, sock, kind, _ = session.attach([w])
 	os.kill(session.pid, signal.SIGTERM)
-	check("one that did is told the end", receive_frame(sock), (EXITED, b"\1\x0f\1"))
+	check("one that did is told the end", receive_frame(sock), (EXITED, b"\1\x0f\1\0"))
 	check("what was left runs on, and gets signals", send_frame(sock, SIGNAL, bytes([15, 0])), None)
 	check("and its end is told", receive_frame(sock), (GONE, b""))
 	life.lost()
 	sock.close()
 	life, sock, kind, _ = session.attach([w])
 	check("an outcome that nobody acknowledged is told again", (kind, receive_frame(sock), receive_frame(sock)),
-	      (STARTED, (EXITED, b"\1\x0f\1"), (GONE, b"")))
+	      (STARTED, (EXITED, b"\1\x0f\1\0"), (GONE, b"")))
 	send_frame(sock, DONE)
 	tap.result("and then the keeper goes", wait_for(lambda: not os.path.exists(session.dir)))
 	os.close(r)
 	os.close(w)
+
+
+def own_terminal():
+	script = "stty size; stty -echo; trap 'stty size; exit 4' WINCH; echo ready; while :; do read -r -t 0.1 x && echo \"<$x>\"; done"
+	session = Session(["bash", "-c", script], fds=[(n, TERMINAL, HELD) for n in range(3)], size=(33, 77))
+	sock = connect(session.dir + "/keeper.sock")
+	send_frame(sock, TTY, text(""))
+	check("the terminal that was asked for is opened", receive_frame(sock)[0], RESULT)
+	said = b""
+	while not said.endswith(b"ready\r\n"):
+		said += sock.recv(100)
+	check("what was written before comes, and its size is as asked for", said, b"33 77\r\nready\r\n")
+	sock.sendall(b"typed\n")
+	check("it is carried", receive_exactly(sock, 9), b"<typed>\r\n")
+	send_frame(session.sock, WINDOW, struct.pack(">4H", 20, 30, 0, 0))
+	check("WINDOW makes it another size, and SIGWINCH", receive_exactly(sock, 7), b"20 30\r\n")
+	check("its end comes behind what was written", sock.recv(10), b"")
+	check("and then the program's", receive_frame(session.sock), (EXITED, b"\0\4\0\0"))
+	send_frame(session.sock, DONE)
+	check("without one there is none", Session(["sleep", "9"]).visit(TTY, text(""))[1], 25)
+	session = Session(["sh", "-c", "echo words; kill -HUP $$"], fds=[(n, TERMINAL, HELD) for n in range(3)])
+	check("a program whose terminal nobody takes is told of all the same", receive_frame(session.sock),
+	      (EXITED, b"\1\1\0\0"))
+	send_frame(session.sock, DONE)
+
+
+def visitors():
+	session = Session(["sh", "-c", "echo words; sleep 60", "two words"], flags=KEEP | DETACHED, fds=[(1, OUTPUT, HELD)])
+	session.life.gone()
+	session.sock.close()
+	tap.result("a detached program lives on without its client", not wait_for(lambda: not alive(session.pid), 1))
+	kind, payload = session.visit(INFO)
+	check("INFO tells of it", (kind, payload[:4 + 33 + 12], payload[57:]),
+	      (PROGRAM, text(session.id) + struct.pack(">III", session.pid, 0, 0),
+	       b"\1\0\0\0" + text("sh -c echo words; sleep 60 two words")))
+	with connect(run_dir + "/rexec.sock") as sock:
+		send_frame(sock, LIST, struct.pack(">IH", MAGIC, VERSION))
+		told = [receive_frame(sock)]
+		while told[-1][0] == PROGRAM:
+			told.append(receive_frame(sock))
+	tap.result("LIST tells of it, too", any(session.id.encode() in payload for _, payload in told) and
+		   told[-1] == (RESULT, struct.pack(">HI", 0, 1) + b"\0"), told)
+	for setting, error in (b"nice=7", 0), (b"nice=x", 22), (b"", 22):
+		check(f"SET {setting}", session.visit(SET, struct.pack(">I", 0) + text(setting.decode())), (RESULT, error))
+	check("that took effect", os.getpriority(os.PRIO_PROCESS, session.pid), 7)
+	check("SET of a thread that is not the program's", session.visit(SET, struct.pack(">I", os.getpid()) + text("nice=7")),
+	      (RESULT, 3))
+	r, w = os.pipe()
+	life, sock, kind, _ = session.attach([w])
+	check("who attaches gets what was held", os.read(r, 100), b"words\n")
+	send_frame(sock, PING)
+	check("PING is answered", receive_frame(sock), (PONG, b""))
+	check("KILL of no signal's number", session.visit(KILL, b"\xf0"), (RESULT, 22))
+	check("KILL", session.visit(KILL, b"\x0a"), (RESULT, 0))
+	check("the one who attached is told what that did", receive_frame(sock)[1][:2], b"\1\x0a")
+	send_frame(sock, DONE)
+	life.gone()
+	os.close(r)
+	os.close(w)
+	session = Session(["sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"], flags=KEEP | DETACHED)
+	session.life.gone()
+	session.sock.close()
+	check("KILL of everything", session.visit(KILL, b"\0"), (RESULT, 0))
+	tap.result("ends even what ignores SIGTERM, and nothing is kept", wait_for(lambda: not os.path.exists(session.dir), 10))
+	session = Session(["sleep", "60"], seconds=1)
+	session.sock.settimeout(20)
+	check("a program whose time is over", receive_frame(session.sock), (EXITED, b"\1\x0f\0\1"))
 
 
 def keepers():
@@ -331,7 +414,7 @@ def main():
 					   place + "/none"], stderr=log)
 	try:
 		assert wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(run_dir + "/rexec.sock") == 0)
-		for case in files, affinity, terminals, outputs, life_lines, keepers:
+		for case in files, affinity, terminals, own_terminal, outputs, life_lines, visitors, keepers:
 			try:
 				case()
 			except Exception as error:  # pylint: disable=broad-except

@@ -37,6 +37,11 @@ def alive(pid):
 		return False
 
 
+def keeper_of(pid):
+	with open(f"/proc/{pid}/status", encoding="ascii") as f:
+		return int(next(line for line in f if line.startswith("PPid")).split()[1])
+
+
 class Rig:
 	def __init__(self, pair):
 		self.pair = pair
@@ -47,9 +52,9 @@ class Rig:
 						    pair.own + "/none", "--test-mode"], stderr=log)
 		assert wait_for(lambda: os.path.exists(pair.h.outside(self.run_dir + "/rexec.sock")))
 
-	def rexec(self, *argv, mode="keep"):
+	def rexec(self, *argv, mode="keep", stdin=subprocess.DEVNULL):
 		return self.pair.d.popen([BIN + "/rexec", f"--on-disconnect={mode}", *argv],
-					 env={"REXEC_RUNTIME_DIR": self.run_dir}, stdin=subprocess.DEVNULL,
+					 env={"REXEC_RUNTIME_DIR": self.run_dir}, stdin=stdin,
 					 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 	def cut(self, side, number):
@@ -117,8 +122,7 @@ def outcomes(rig):
 
 	process = rig.rexec("sh", "-c", "echo $$; exec sleep 60")
 	pid = int(process.stdout.readline())
-	with open(f"/proc/{pid}/status", encoding="ascii") as f:
-		keeper = int(next(line for line in f if line.startswith("PPid")).split()[1])
+	keeper = keeper_of(pid)
 	rig.cut(rig.pair.d, signal.SIGKILL)
 	os.kill(keeper, signal.SIGKILL)
 	rig.mend(rig.pair.d)
@@ -148,6 +152,33 @@ def ends(rig):
 	tap.result("a signal ends a program with `keep` as any", (status, alive(pid)) == (143, False), (status, err))
 
 
+def frozen(rig):
+	"""A HOST whose keepers, or whose rexec_server, stand still keeps every connection open."""
+	killed, kept = (rig.rexec("sh", "-c", "echo $$; read -r line; exit 6", mode=mode, stdin=subprocess.PIPE)
+			for mode in ("kill", "keep"))
+	pids = [int(process.stdout.readline()) for process in (killed, kept)]
+	keepers = [keeper_of(pid) for pid in pids]
+	for pid in keepers:
+		os.kill(pid, signal.SIGSTOP)
+	rig.server.send_signal(signal.SIGSTOP)
+	waiting = rig.rexec("true", mode="kill")
+	status, _, err = finish(killed, 40)
+	tap.result("a keeper that is frozen: 123, and why", status == 123 and b"does not answer" in err, (status, err))
+	# Its pipes stay open for as long as the server does not take, or lose, what was passed.
+	status, err = waiting.wait(40), waiting.stderr.readline()
+	tap.result("so for a server that is, when a program is asked for", status == 123 and b"does not answer" in err,
+		   (status, err))
+	tap.result("with `keep` rexec waits, and says so", kept.poll() is None and b"does not answer" in kept.stderr.readline())
+	rig.server.send_signal(signal.SIGCONT)
+	for pid in keepers:
+		os.kill(pid, signal.SIGCONT)
+	tap.result("and has its program again", b"again" in kept.stderr.readline())
+	os.kill(pids[1], signal.SIGINT)
+	status, _, err = finish(kept)
+	tap.result("with its status", status == 130, (status, err))
+	tap.result("the program of the one that left is ended", wait_for(lambda: not alive(pids[0]), 10))
+
+
 def main():
 	if os.geteuid():
 		print("1..0 # SKIP needs root: network namespaces")
@@ -155,7 +186,7 @@ def main():
 	with Pair() as pair:
 		rig = Rig(pair)
 		try:
-			for case in restarts, outcomes, ends:
+			for case in restarts, outcomes, ends, frozen:
 				case(rig)
 			left = 1 # the killed keeper's
 			tap.result("no session is left behind", wait_for(lambda: len(rig.sessions()) == left, 12), rig.sessions())

@@ -386,11 +386,11 @@ def files(rig, shared):
 
 def terminal(rig):
 	master, slave = pty.openpty()
-	process = rig.popen("sh", "-c", 'read word; echo "got $word"; echo err >&2; exit 5', stdin=slave, stdout=slave,
+	process = rig.popen("sh", "-c", 'stty -echo; echo ready; read word; echo "got $word"; echo err >&2; exit 5', stdin=slave, stdout=slave,
 			    stderr=slave, start_new_session=True)
 	os.close(slave)
+	said = os.read(master, 7)
 	os.write(master, b"typed\n")
-	said = b""
 	with contextlib.suppress(OSError):
 		while select.select([master], [], [], 10)[0]:
 			more = os.read(master, 1000)
@@ -398,7 +398,7 @@ def terminal(rig):
 				break
 			said += more
 	check("a program is talked to through a terminal", (process.wait(10), said),
-	      (5, b"typed\r\ngot typed\r\nerr\r\n"))
+	      (5, b"ready\r\ngot typed\r\nerr\r\n"))
 	os.close(master)
 
 

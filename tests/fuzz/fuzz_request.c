@@ -21,7 +21,8 @@ static void check_bounds(const struct request *r)
 	must(strlen(r->id) == REQUEST_ID_SIZE - 1 && !strchr(r->id, '/'));
 	for (size_t i = 0; i < r->n_fds; i++)
 		must(r->fds[i].number <= REQUEST_NUMBER_MAX &&
-		     (r->fds[i].kind == REQUEST_FD_LISTENER || r->fds[i].value < r->n_passed));
+		     (r->fds[i].kind == REQUEST_FD_LISTENER || r->fds[i].kind == REQUEST_FD_TTY ||
+		      r->fds[i].value < r->n_passed));
 	for (size_t i = 0; i < r->n_files; i++)
 		must(!strchr(r->files[i].name, '/') && *r->files[i].name != '.');
 	for (size_t i = 0; i < r->n_env; i++)

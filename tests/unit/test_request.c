@@ -16,6 +16,8 @@ static struct request_env env[] = { { "LANG=C", false }, { "A=b=c", true }, { "E
 static struct request_fd fds[] = { { 0, REQUEST_FD_PASS, 1 },
 				   { 1, REQUEST_FD_OUTPUT, 2 },
 				   { 2, REQUEST_FD_OUTPUT, 2 },
+				   { 3, REQUEST_FD_OUTPUT, REQUEST_OUTPUT_HELD },
+				   { 4, REQUEST_FD_TTY, 0 },
 				   { 77, REQUEST_FD_LISTENER, 1 } };
 static struct request_file files[] = { { "master-key.aes", "\0\1\2", 3 }, { "empty", "", 0 } };
 
@@ -36,7 +38,11 @@ static struct request sample(void)
 			     .n_fds = ARRAY_LEN(fds),
 			     .fds = fds,
 			     .n_files = ARRAY_LEN(files),
-			     .files = files };
+			     .files = files,
+			     .timeout_s = 3600,
+			     .terminal = { .rows = 24, .columns = 80, .width = 1, .height = 2,
+					   .input = 3, .output = 4, .control = 5, .local = 1u << 31,
+					   .characters = { [0] = 3, [16] = 255 } } };
 
 	for (unsigned i = 0; i < REQUEST_LIMITS; i++)
 		r.limits[i] = (struct request_limit){ i, UINT64_MAX };
@@ -84,6 +90,8 @@ START_TEST(every_field_comes_back)
 	ck_assert_str_eq(to.cwd, from.cwd);
 	ck_assert_str_eq(to.user, from.user);
 	ck_assert_mem_eq(to.limits, from.limits, sizeof(to.limits));
+	ck_assert_uint_eq(to.timeout_s, from.timeout_s);
+	ck_assert_mem_eq(&to.terminal, &from.terminal, sizeof(to.terminal));
 	ck_assert_uint_eq(to.argc, from.argc);
 	for (size_t i = 0; i < to.argc; i++)
 		ck_assert_str_eq(to.argv[i], from.argv[i]);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * owntty.h - the client's side of a terminal that the program has there (pty.h)
+ *
+ * What is typed here goes there as it is, so the terminal here is raw while that lasts. Standard input and output need
+ * not be terminals: the program has one all the same.
+ */
+#ifndef OWNTTY_H
+#define OWNTTY_H
+
+#include <stdbool.h>
+#include <termios.h>
+
+#include "flow.h"
+#include "loop.h"
+#include "request.h"
+
+struct owntty {
+	int in, out;		/* of our own, to what is 0 and 1 here */
+	int terminal;		/* of these the one that is a terminal; -1: neither is */
+	struct termios mode;	/* which it had */
+	bool raw;
+	int remote; /* -1: not connected */
+	uint8_t end;	  /* the character that the program's terminal takes for the end */
+	bool line_begun; /* by what was sent last */
+	struct flow to, from;
+};
+
+/** owntty_open() - before the program is asked for: @like is what its terminal is to be like
+ * Return: 0 or -errno; owntty_deinit() in either case */
+int owntty_open(struct owntty *t, struct request_terminal *like);
+/** owntty_start() - carry, to and from @remote (taken), and be raw */
+void owntty_start(struct owntty *t, struct loop *l, int remote);
+/** owntty_size() - how large it is now; false when nobody knows */
+bool owntty_size(const struct owntty *t, struct request_terminal *size);
+/** owntty_restore() - give the terminal its mode back, as before a stop; owntty_raw() makes it raw again */
+void owntty_restore(struct owntty *t);
+void owntty_raw(struct owntty *t);
+/** owntty_drained() - has all that came been written? */
+bool owntty_drained(struct owntty *t);
+/** owntty_deinit() - restore, close */
+void owntty_deinit(struct owntty *t);
+
+#endif
