@@ -42,6 +42,7 @@
 #include "child.h"
 #include "log.h"
 #include "loop.h"
+#include "offsets.h"
 #include "outputs.h"
 #include "proctree.h"
 #include "relay.h"
@@ -65,6 +66,7 @@ struct keeper {
 	struct admission admission;
 	struct sessiondir dir;
 	struct outputs outputs;
+	struct offsets offsets;
 	int signals; /* signalfd */
 	int door;    /* keeper.sock */
 	unsigned visitors;
@@ -140,6 +142,7 @@ static void tell_exited(const struct keeper *k)
 	buf_put_u8(&f.buf,
 		   killed ? canon_signal(WTERMSIG(k->status)) : (uint8_t)WEXITSTATUS(k->status));
 	buf_put_u8(&f.buf, k->survivors);
+	offsets_put(&k->offsets, &f.buf);
 	send_frame(k->conn, &f);
 }
 
@@ -183,6 +186,7 @@ static void reap(struct keeper *k)
 			continue;
 		k->exited = true;
 		k->status = status;
+		offsets_note(&k->offsets);
 	}
 	/* Orphans became our children before their parent's end was told, so what the program
 	 * leaves behind is already here. */
@@ -826,6 +830,8 @@ void keeper_run(const struct keeper_setup *setup)
 	k.signals = open_signals();
 	refused = admit(&k.admission, setup->conn, setup->policy, reason);
 	k.keep = k.admission.request.flags & REQUEST_KEEP;
+	if (!refused && k.admission.request.flags & REQUEST_PROXIED)
+		offsets_watch(&k.offsets, &k.admission.passed);
 	if (!refused)
 		refused = start(&k, reason);
 	if (refused >= 0)
@@ -844,6 +850,7 @@ void keeper_run(const struct keeper_setup *setup)
 	hang_up(&k, false);
 	sessiondir_remove(&k.dir);
 	outputs_deinit(&k.outputs);
+	offsets_forget(&k.offsets);
 	admission_deinit(&k.admission);
 	free(k.arguments);
 	loop_deinit(&k.loop);

@@ -60,7 +60,8 @@ enum request_type {
 	REQUEST_CONFIRM = 7,  /* the answer to ATTACH has arrived */
 	REQUEST_STARTED = 16, /* u32 pid */
 	REQUEST_REFUSED = 17, /* u8 exit status, text reason */
-	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors */
+	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors, then
+			       * as offsets_put() has it */
 	REQUEST_GONE = 19,
 	REQUEST_RESULT = 20, /* u16 errno, text reason */
 };

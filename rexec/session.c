@@ -26,6 +26,7 @@
 #include "canon.h"
 #include "fdpass.h"
 #include "loop.h"
+#include "offsets.h"
 #include "proxyclient.h"
 #include "request.h"
 #include "util.h"
@@ -45,6 +46,7 @@ struct session {
 	bool over;	      /* nothing can follow any more */
 	struct frame_in in;
 	struct fdset outputs; /* borrowed: what session_attach() passes anew */
+	struct offsets offsets;
 	size_t n_listeners;
 	struct listener *listeners;
 	char id[REQUEST_ID_SIZE];
@@ -386,6 +388,8 @@ static int open_session(struct session *s, const struct session_spec *spec, char
 			 REQUEST_EXEC_MAX, SESSION_PASSED_MAX);
 	if (err)
 		return err;
+	if (!s->local)
+		offsets_watch(&s->offsets, &passed);
 	s->sock = dial(s->local, SOCK_STREAM, REXEC_SOCKET, reason);
 	if (s->sock < 0)
 		return s->sock;
@@ -443,7 +447,7 @@ static void get_exited(struct buf *payload, struct session_event *e)
 	uint8_t number = buf_get_u8(payload);
 
 	e->kind = SESSION_EXITED;
-	/* As wait(2) has it. A signal that has no number of ours was a real-time one. */
+	/* As wait(2) has it. A signal that is not known here was one all the same. */
 	if (killed)
 		e->status = local_signal(number) ? local_signal(number) : SIGKILL;
 	else
@@ -475,6 +479,8 @@ static bool handle(struct session *s, uint8_t type, struct buf *payload, struct 
 		return true;
 	case REQUEST_EXITED:
 		get_exited(payload, e);
+		offsets_set(&s->offsets, payload);
+		offsets_forget(&s->offsets);
 		/* A keeper tells again what it does not know to have arrived. */
 		if (s->exited)
 			e->kind = SESSION_NONE;
@@ -678,6 +684,7 @@ void session_free(struct session *s)
 		return;
 	hang_up(s);
 	close_keep_errno(s->life);
+	offsets_forget(&s->offsets);
 	free(s->listeners);
 	free(s);
 }
