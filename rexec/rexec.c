@@ -605,10 +605,24 @@ static void become_standin(struct rexec *x)
 			close(x->inherited.list[i].number);
 }
 
+/* The program that wrote it may have ended without knowing. */
+static void report_lost_output(struct rexec *x)
+{
+	int number, err;
+
+	while ((number = stdio_lost(x->relays, &err)) >= 0) {
+		complain("descriptor %d took less than the program wrote: %s", number,
+			 strerrordesc_np(-err));
+		if (!x->status)
+			x->status = EXIT_REXEC_FAILED;
+	}
+}
+
 static void settle(struct rexec *x)
 {
 	if (!x->exited || x->over || !stdio_drained(x->relays))
 		return;
+	report_lost_output(x);
 	if (x->survivors) {
 		if (!x->standin)
 			become_standin(x);
