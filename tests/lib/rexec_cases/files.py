@@ -140,7 +140,7 @@ def a_file_that_is_deleted_already(rig, folder, _):
 
 @file_case
 def a_file_larger_than_all_buffers(rig, folder, _):
-	n = size(1024, 16, 4) * MIB
+	n = size(200, 16, 4) * MIB
 	result = rig.shell(f'head -c {n} /dev/urandom >"$1/in"; $R cat <"$1/in" >"$1/out"; md5sum <"$1/in"; md5sum <"$1/out"; '
 			   'rm "$1/in" "$1/out"', folder, seconds=300)
 	sums = result.stdout.splitlines()
