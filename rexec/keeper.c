@@ -830,7 +830,7 @@ void keeper_run(const struct keeper_setup *setup)
 	k.signals = open_signals();
 	refused = admit(&k.admission, setup->conn, setup->policy, reason);
 	k.keep = k.admission.request.flags & REQUEST_KEEP;
-	if (!refused && k.admission.request.flags & REQUEST_PROXIED)
+	if (!refused && k.admission.request.flags & REQUEST_OFFSETS)
 		offsets_watch(&k.offsets, &k.admission.passed);
 	if (!refused)
 		refused = start(&k, reason);

@@ -5,7 +5,8 @@
  * A file that udsproxyd opened anew, or copied, has an offset of its own there. Both sides watch
  * what they passed or were passed; when the program has ended the keeper tells where it has left
  * those that it moved (with EXITED), and the client sets its caller's to that. On one machine they
- * are the same open files, and nothing is to be done.
+ * are the same open files, and nothing is to be done; nor for rexec-qemu: QEMU closes its files
+ * long before it ends.
  */
 #ifndef OFFSETS_H
 #define OFFSETS_H

@@ -60,8 +60,8 @@ enum request_type {
 	REQUEST_CONFIRM = 7,  /* the answer to ATTACH has arrived */
 	REQUEST_STARTED = 16, /* u32 pid */
 	REQUEST_REFUSED = 17, /* u8 exit status, text reason */
-	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors, then
-			       * as offsets_put() has it */
+	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors, and with
+			       * OFFSETS what offsets_put() puts */
 	REQUEST_GONE = 19,
 	REQUEST_RESULT = 20, /* u16 errno, text reason */
 };
@@ -70,6 +70,7 @@ enum request_flags {
 	REQUEST_KEEP = 1,	/* a lost link does not end the program */
 	REQUEST_EXPAND_DIR = 2, /* REXEC_DIR_MARK in arguments becomes the session's directory */
 	REQUEST_PROXIED = 4,	/* the other end of the connection is a udsproxyd, not the client */
+	REQUEST_OFFSETS = 16,	/* EXITED is to tell where the program has left files */
 };
 
 enum request_fd_kind {

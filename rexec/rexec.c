@@ -531,6 +531,7 @@ static int open_session(struct rexec *x, int null, uint64_t ignored, uint64_t bl
 		.fds = fds,
 		.n_fds = x->inherited.n,
 		.keep = o->keep,
+		.offsets = true,
 		.user = o->user,
 	};
 	int err;

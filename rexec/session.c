@@ -334,6 +334,7 @@ static int encode(struct session *s, const struct session_spec *spec, struct fds
 	struct request r = {
 		.flags = (uint16_t)((spec->keep ? REQUEST_KEEP : 0) |
 				    (spec->expand_dir ? REQUEST_EXPAND_DIR : 0) |
+				    (spec->offsets && !s->local ? REQUEST_OFFSETS : 0) |
 				    (s->local ? 0 : REQUEST_PROXIED)),
 		.umask = spec->umask,
 		.ignored = canon_signals(spec->ignored),
@@ -388,7 +389,7 @@ static int open_session(struct session *s, const struct session_spec *spec, char
 			 REQUEST_EXEC_MAX, SESSION_PASSED_MAX);
 	if (err)
 		return err;
-	if (!s->local)
+	if (spec->offsets && !s->local)
 		offsets_watch(&s->offsets, &passed);
 	s->sock = dial(s->local, SOCK_STREAM, REXEC_SOCKET, reason);
 	if (s->sock < 0)

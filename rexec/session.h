@@ -74,6 +74,8 @@ struct session_spec {
 			    private directory */
 	bool keep; /* a lost link leaves the program running, its output is held for re-attachment
 		    */
+	bool offsets; /* files that udsproxyd opens there are at the offset here where the program
+			 has left them, when it has ended; until then they are held open */
 	const char *user; /* NULL: as the caller; only root may name another */
 };
 
