@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -38,7 +39,15 @@ static const struct pair signals[] = {
 	{ SIGSTOP, 19 }, { SIGTSTP, 20 }, { SIGTTIN, 21 }, { SIGTTOU, 22 }, { SIGURG, 23 },
 	{ SIGXCPU, 24 }, { SIGXFSZ, 25 }, { SIGVTALRM, 26 }, { SIGPROF, 27 }, { SIGWINCH, 28 },
 	{ SIGIO, 29 }, { SIGPWR, 30 }, { SIGSYS, 31 },
+#ifdef SIGSTKFLT
+	{ SIGSTKFLT, 16 },
+#endif
 };
+
+/* The kernel's real-time signals, the two that libc keeps for itself included: the same on every CPU, but for
+ * those of MIPS beyond the last. */
+#define REALTIME_FIRST 32
+#define REALTIME_LAST 64
 
 static const struct pair socktypes[] = {
 	{ SOCK_STREAM, 1 }, { SOCK_DGRAM, 2 }, { SOCK_SEQPACKET, 3 },
@@ -71,13 +80,22 @@ int local_errno(uint16_t canon)
 	return to_local(errnos, ARRAY_LEN(errnos), canon, EIO);
 }
 
+static bool is_realtime(int number)
+{
+	return number >= REALTIME_FIRST && number <= REALTIME_LAST;
+}
+
 uint8_t canon_signal(int local)
 {
+	if (is_realtime(local))
+		return (uint8_t)local;
 	return (uint8_t)to_canon(signals, ARRAY_LEN(signals), local, 0);
 }
 
 int local_signal(uint8_t canon)
 {
+	if (is_realtime(canon))
+		return canon;
 	return to_local(signals, ARRAY_LEN(signals), canon, 0);
 }
 

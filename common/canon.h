@@ -15,7 +15,7 @@
 uint16_t canon_errno(int local);
 /** local_errno() - errno of this machine for the wire's @canon; an unknown one is EIO */
 int local_errno(uint16_t canon);
-/** canon_signal() - the wire's number of signal @local, 0 when it has none (real-time signals) */
+/** canon_signal() - the wire's number of signal @local, at most 64; 0 when it has none */
 uint8_t canon_signal(int local);
 /** local_signal() - this machine's signal, 0 for an unknown number */
 int local_signal(uint8_t canon);

@@ -185,6 +185,14 @@ static int refuse(int number, const struct stat *st, const char *why, char *reas
 	return -EOPNOTSUPP;
 }
 
+/* Of a copy nothing is taken ahead of the program, as of what goes through a pipe, and it can seek
+ * in it. What has no size is made up while it is read (/proc). */
+static bool copies(const struct stat *st, int err)
+{
+	return err == -EXDEV && S_ISREG(st->st_mode) && st->st_size > 0 &&
+	       st->st_size <= INHERIT_COPY_MAX;
+}
+
 static int classify(struct inherited *fd, bool local, char *reason)
 {
 	char why[INHERIT_REASON_MAX] = "";
@@ -201,8 +209,12 @@ static int classify(struct inherited *fd, bool local, char *reason)
 	}
 	if (S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && is_common_device(&st)))
 		return 0;
-	if (!isatty(fd->number) && (local || !proxyclient_crosses(fd->number, why, sizeof(why))))
-		return 0;
+	if (!isatty(fd->number)) {
+		int err = local ? 0 : proxyclient_crosses(fd->number, why, sizeof(why));
+
+		if (!err || copies(&st, err))
+			return 0;
+	}
 	to = S_ISREG(st.st_mode) || isatty(fd->number)
 		     ? direction(fd->number, fcntl(fd->number, F_GETFL))
 		     : -EINVAL;

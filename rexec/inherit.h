@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #define INHERIT_REASON_MAX 512
+#define INHERIT_COPY_MAX (1 << 20) /* bytes of a file that is passed as a copy */
 
 enum inherit_kind {
 	INHERIT_PASS,	   /* passed over the connection */

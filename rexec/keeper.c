@@ -87,6 +87,7 @@ static void reap(struct keeper *k)
 			continue;
 		k->exited = true;
 		k->status = status;
+		offsets_note(&k->offsets);
 	}
 	/* Orphans became our children before their parent's end was told, so what the program
 	 * leaves behind is already here. */
@@ -414,6 +415,8 @@ static int begin(struct keeper *k)
 	}
 	k->keep = a->request.flags & REQUEST_KEEP;
 	k->detached = k->keep && a->request.flags & REQUEST_DETACHED;
+	if (!refused && a->request.flags & REQUEST_OFFSETS)
+		offsets_watch(&k->offsets, &a->passed);
 	if (!refused)
 		refused = start(k, reason);
 	if (refused >= 0)
@@ -454,6 +457,7 @@ void keeper_run(const struct keeper_setup *setup)
 	sessiondir_remove(&k.dir);
 	outputs_deinit(&k.outputs);
 	pty_deinit(&k.pty);
+	offsets_forget(&k.offsets);
 	admission_deinit(&k.admission);
 	free(k.arguments);
 	loop_deinit(&k.loop);

@@ -56,6 +56,7 @@ void keeper_tell_exited(const struct keeper *k)
 		   killed ? canon_signal(WTERMSIG(k->status)) : (uint8_t)WEXITSTATUS(k->status));
 	buf_put_u8(&f.buf, k->survivors);
 	buf_put_u8(&f.buf, k->timed_out);
+	offsets_put(&k->offsets, &f.buf);
 	keeper_send(k->conn, &f);
 }
 

@@ -16,6 +16,7 @@
 #include "admit.h"
 #include "keeper.h"
 #include "loop.h"
+#include "offsets.h"
 #include "outputs.h"
 #include "pty.h"
 #include "request.h"
@@ -28,6 +29,7 @@ struct keeper {
 	struct sessiondir dir;
 	struct outputs outputs;
 	struct pty pty;
+	struct offsets offsets;
 	int signals; /* signalfd */
 	int door;    /* keeper.sock */
 	unsigned visitors;

@@ -49,7 +49,9 @@ int stdio_add(struct stdio_relay **list, int fd, bool input)
 
 	if (!r)
 		return -ENOMEM;
-	*r = (struct stdio_relay){ .passed = -1, .pipe = -1, .own = -1, .input = input };
+	*r = (struct stdio_relay){
+		.passed = -1, .pipe = -1, .number = fd, .own = -1, .input = input
+	};
 	err = open_relay(r, fd);
 	if (err) {
 		close_all(r);
@@ -104,6 +106,18 @@ bool stdio_drained(struct stdio_relay *list)
 		if (!r->input && !flow_drain(&r->flow))
 			drained = false;
 	return drained;
+}
+
+int stdio_lost(struct stdio_relay *list, int *error)
+{
+	for (struct stdio_relay *r = list; r; r = r->next) {
+		if (r->input || !r->flow.over || !r->flow.error)
+			continue;
+		*error = r->flow.error;
+		r->flow.error = 0;
+		return r->number;
+	}
+	return -1;
 }
 
 void stdio_finish(struct stdio_relay *list)

@@ -70,7 +70,8 @@ enum request_type {
 	REQUEST_WINDOW = 13,  /* the terminal's size: u16 rows, columns, and both in pixels */
 	REQUEST_STARTED = 16, /* u32 pid */
 	REQUEST_REFUSED = 17, /* u8 exit status, text reason */
-	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors */
+	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors, u8 its time was over, and
+			       * with OFFSETS what offsets_put() puts */
 	REQUEST_GONE = 19,
 	REQUEST_RESULT = 20, /* u16 errno, text reason */
 	REQUEST_PONG = 21,
@@ -82,6 +83,7 @@ enum request_flags {
 	REQUEST_EXPAND_DIR = 2, /* REXEC_DIR_MARK in arguments becomes the session's directory */
 	REQUEST_PROXIED = 4,	/* the other end of the connection is a udsproxyd, not the client */
 	REQUEST_DETACHED = 8,	/* the program outlives its clients, too; KEEP goes with it */
+	REQUEST_OFFSETS = 16,	/* EXITED is to tell where the program has left files */
 };
 
 enum request_fd_kind {

@@ -191,10 +191,13 @@ static void on_session(void *arg, short revents)
 	struct session_event e;
 
 	(void)revents;
-	for (session_next(x->session, &e); e.kind != SESSION_NONE; session_next(x->session, &e)) {
+	/* What comes behind STARTED is another's when we leave it alone. */
+	while (!x->over) {
+		session_next(x->session, &e);
 		switch (e.kind) {
 		case SESSION_NONE:
-			break;
+			watch_session(x);
+			return;
 		case SESSION_STARTED:
 			started(x);
 			break;
@@ -212,7 +215,6 @@ static void on_session(void *arg, short revents)
 			return;
 		}
 	}
-	watch_session(x);
 }
 
 static void on_beat(void *arg)
@@ -487,6 +489,7 @@ static int open_session(struct rexec *x, int null, uint64_t ignored, uint64_t bl
 		.fds = fds,
 		.n_fds = x->inherited.n,
 		.keep = o->keep || o->detach,
+		.offsets = !o->detach,
 		.detached = o->detach,
 		.timeout_s = o->timeout_s,
 		.terminal = x->has_tty ? &x->terminal : NULL,
@@ -626,10 +629,24 @@ static void become_standin(struct rexec *x)
 			close(x->inherited.list[i].number);
 }
 
+/* The program that wrote it may have ended without knowing. */
+static void report_lost_output(struct rexec *x)
+{
+	int number, err;
+
+	while ((number = stdio_lost(x->relays, &err)) >= 0) {
+		complain("descriptor %d took less than the program wrote: %s", number,
+			 strerrordesc_np(-err));
+		if (!x->status)
+			x->status = EXIT_REXEC_FAILED;
+	}
+}
+
 static void settle(struct rexec *x)
 {
 	if (!x->exited || x->over || !stdio_drained(x->relays) || (x->has_tty && !owntty_drained(&x->tty)))
 		return;
+	report_lost_output(x);
 	if (x->survivors) {
 		if (!x->standin)
 			become_standin(x);

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # rexec and rexec_server; rexec-qemu where its sources are. rexec links libc only.
 
-REXEC_SHARED := rexec/session rexec/request rexec/relay rexec/flow rexec/loop
-REXEC := $(REXEC_SHARED) rexec/rexec rexec/options rexec/manage rexec/inherit rexec/ownstdio rexec/owntty \
-	rexec/listen rexec/environ
-REXEC_SERVER := rexec/rexec_server rexec/keeper rexec/keeper_client rexec/keeper_door rexec/pty rexec/control rexec/admit rexec/policy rexec/environ \
-	rexec/child rexec/outputs rexec/roster rexec/proctree rexec/sessiondir rexec/request rexec/relay \
-	rexec/flow rexec/loop
+REXEC_SHARED := $(addprefix rexec/,session offsets request relay flow loop)
+REXEC := $(REXEC_SHARED) $(addprefix rexec/,rexec options manage inherit ownstdio owntty listen environ)
+REXEC_SERVER := $(addprefix rexec/,rexec_server keeper keeper_client keeper_door roster admit policy environ child \
+	control pty outputs offsets proctree sessiondir request relay flow loop)
 REXEC_QEMU := $(patsubst %.c,%,$(wildcard rexec/qemu/*.c))
 
 REXEC_PROGRAMS := $(B)/bin/rexec $(B)/bin/rexec_server

@@ -26,6 +26,7 @@
 #include "canon.h"
 #include "fdpass.h"
 #include "loop.h"
+#include "offsets.h"
 #include "proxyclient.h"
 #include "request.h"
 #include "util.h"
@@ -48,6 +49,7 @@ struct session {
 	struct frame_in in;
 	struct fdset outputs; /* borrowed: what session_attach() passes anew */
 	uint32_t output_numbers[FDSET_MAX];
+	struct offsets offsets;
 	size_t n_listeners;
 	struct listener *listeners;
 	char id[REQUEST_ID_SIZE];
@@ -352,6 +354,7 @@ static int encode(struct session *s, const struct session_spec *spec, struct fds
 		.flags = (uint16_t)((spec->keep ? REQUEST_KEEP : 0) |
 				    (spec->detached ? REQUEST_DETACHED : 0) |
 				    (spec->expand_dir ? REQUEST_EXPAND_DIR : 0) |
+				    (spec->offsets && !s->local ? REQUEST_OFFSETS : 0) |
 				    (s->local ? 0 : REQUEST_PROXIED)),
 		.umask = spec->umask,
 		.ignored = canon_signals(spec->ignored),
@@ -409,6 +412,8 @@ static int open_session(struct session *s, const struct session_spec *spec, char
 			 REQUEST_EXEC_MAX, SESSION_PASSED_MAX);
 	if (err)
 		return err;
+	if (spec->offsets && !s->local)
+		offsets_watch(&s->offsets, &passed);
 	s->sock = dial(s->local, SOCK_STREAM, REXEC_SOCKET, reason);
 	if (s->sock < 0)
 		return s->sock;
@@ -490,7 +495,7 @@ static void get_exited(struct buf *payload, struct session_event *e)
 	uint8_t number = buf_get_u8(payload);
 
 	e->kind = SESSION_EXITED;
-	/* As wait(2) has it. A signal that has no number of ours was a real-time one. */
+	/* As wait(2) has it. A signal that is not known here was one all the same. */
 	if (killed)
 		e->status = local_signal(number) ? local_signal(number) : SIGKILL;
 	else
@@ -523,6 +528,8 @@ static bool handle(struct session *s, uint8_t type, struct buf *payload, struct 
 		return true;
 	case REQUEST_EXITED:
 		get_exited(payload, e);
+		offsets_set(&s->offsets, payload);
+		offsets_forget(&s->offsets);
 		/* A keeper tells again what it does not know to have arrived. */
 		if (s->exited)
 			e->kind = SESSION_NONE;
@@ -775,6 +782,7 @@ void session_free(struct session *s)
 		return;
 	hang_up(s);
 	close_keep_errno(s->life);
+	offsets_forget(&s->offsets);
 	free(s->listeners);
 	free(s);
 }

@@ -82,6 +82,8 @@ struct session_spec {
 	bool detached; /* with `keep`: its client's end does not end it either */
 	unsigned timeout_s; /* end it when it runs that long; 0: never */
 	const struct request_terminal *terminal; /* NULL: no descriptor is TTY */
+	bool offsets; /* files that udsproxyd opens there are at the offset here where the program
+			 has left them, when it has ended; until then they are held open */
 	const char *user; /* NULL: as the caller; only root may name another */
 };
 

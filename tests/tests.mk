@@ -86,10 +86,11 @@ check-unit: ## the unit tests alone: seconds
 	$(call run,testmode,unit)
 check-behaviour: ## the tests that run the real programs, without virtual machines
 	$(call run,testmode,shim wire behaviour)
-matrix: ## tables of what holds over a UNIX socket, here and through the proxy both ways (as root)
+matrix: ## tables of what holds over UNIX sockets and of programs, here and through the proxy both ways (as root)
 	+@$(MAKE) --no-print-directory FLAVOUR=testmode programs
 	@export BIN=$(abspath build/testmode)/bin LIB=$(abspath build/testmode)/lib && \
-		tests/behaviour/matrix --table && tests/behaviour/real-programs --table
+		tests/behaviour/matrix --table && tests/behaviour/real-programs --table && \
+		tests/behaviour/rexec-matrix --table
 e2e: deps ## libvirt and virtual machines, directly and in the chroot (as root)
 	$(call run,testmode,e2e)
 check-long: ## what takes longer than `make check` may

@@ -5,7 +5,6 @@ private files and the session's directory, CPU affinity, terminals, the life lin
 
 import array
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -19,6 +18,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, TOP + "/tests/lib")
 from keepers import end_keepers  # pylint: disable=wrong-import-position
 from proxypair import wait_for  # pylint: disable=wrong-import-position
+from rexecs import alive, parent  # pylint: disable=wrong-import-position
 from tap import Tap  # pylint: disable=wrong-import-position
 
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
@@ -130,19 +130,6 @@ class Session:
 			send_frame(sock, kind, payload)
 			kind, payload = receive_frame(sock)
 		return (kind, struct.unpack_from(">H", payload)[0]) if kind == RESULT else (kind, payload)
-
-
-def alive(pid):
-	try:
-		with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-			return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-	except OSError:
-		return False
-
-
-def keeper_of(pid):
-	with open(f"/proc/{pid}/status", encoding="ascii") as f:
-		return int(re.search(r"PPid:\s*(\d+)", f.read()).group(1))
 
 
 def check(name, got, want):
@@ -387,11 +374,11 @@ def keepers():
 	os.read(r, 10)
 	os.close(r)
 	os.close(w)
-	os.kill(keeper_of(session.pid), signal.SIGTERM)
+	os.kill(parent(session.pid), signal.SIGTERM)
 	session.sock.settimeout(20)
 	check("SIGTERM to a keeper ends its program, in the end by SIGKILL", receive_frame(session.sock)[1][:2], b"\1\x09")
 	session = Session(["sleep", "60"], flags=KEEP)
-	keeper = keeper_of(session.pid)
+	keeper = parent(session.pid)
 	session.life.lost()
 	session.sock.close()
 	os.kill(session.pid, signal.SIGKILL)

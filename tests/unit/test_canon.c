@@ -55,10 +55,10 @@ END_TEST
 
 START_TEST(signals_and_types_come_back)
 {
-	for (int n = 1; n < SIGRTMIN; n++)
-		if (canon_signal(n))
-			ck_assert_int_eq(local_signal(canon_signal(n)), n);
-	ck_assert_uint_eq(canon_signal(SIGRTMIN), 0);
+	for (int n = 1; n <= 64; n++)
+		ck_assert_int_eq(local_signal(canon_signal(n)), n);
+	ck_assert_uint_eq(canon_signal(SIGRTMIN), SIGRTMIN);
+	ck_assert_uint_eq(canon_signal(65), 0);
 	ck_assert_uint_eq(canon_signal(0), 0);
 	ck_assert_uint_eq(canon_signal(-1), 0);
 	ck_assert_int_eq(local_signal(0), 0);
