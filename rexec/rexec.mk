@@ -3,7 +3,8 @@
 
 REXEC_SHARED := rexec/session rexec/request rexec/relay rexec/flow rexec/loop
 REXEC := $(REXEC_SHARED) rexec/rexec rexec/inherit rexec/ownstdio rexec/listen rexec/environ
-REXEC_SERVER := rexec/rexec_server rexec/keeper rexec/admit rexec/policy rexec/environ \
+REXEC_SERVER := rexec/rexec_server rexec/keeper rexec/admit rexec/policy rexec/listcheck \
+	rexec/trust rexec/pin rexec/environ \
 	rexec/child rexec/outputs rexec/proctree rexec/sessiondir rexec/request rexec/relay \
 	rexec/flow rexec/loop
 REXEC_QEMU := $(patsubst %.c,%,$(wildcard rexec/qemu/*.c))
@@ -19,7 +20,7 @@ $(B)/bin/rexec: $(call rexec_objects,$(REXEC)) $(B)/libcommon.a
 
 $(B)/bin/rexec_server: $(call rexec_objects,$(REXEC_SERVER)) $(B)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lsystemd $(LIBS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lsystemd -lcrypto $(LIBS)
 
 ifneq ($(REXEC_QEMU),)
 REXEC_PROGRAMS += $(B)/libexec/rexec-qemu
