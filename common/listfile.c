@@ -160,44 +160,75 @@ static int append_entry(struct listfile *list, struct listfile_entry *entry)
 	return 0;
 }
 
+/* Return: 0, or a negative errno with *@wrong, what is wrong. */
 static int parse_line(struct listfile *list, const char *file, unsigned line, const char *pos,
-		      const char *end, char *err)
+		      const char *end, const char **wrong)
 {
 	size_t words = count_words(pos, end);
 	struct listfile_entry *entry;
-	const char *wrong;
 	char *room;
 
 	if (words == 0)
 		return 0;
 	entry = new_entry(file, line, words, (size_t)(end - pos), &room);
 	if (!entry || append_entry(list, entry) < 0) {
-		say(err, "%s: line %u: no memory", file, line);
+		*wrong = "no memory";
 		free(entry);
 		return -ENOMEM;
 	}
-	wrong = fill_entry(entry, room, pos, end);
-	if (wrong) {
-		say(err, "%s: line %u: %s", file, line, wrong);
+	*wrong = fill_entry(entry, room, pos, end);
+	if (*wrong) {
 		free(list->entries[--list->n]);
 		return -EINVAL;
 	}
 	return 0;
 }
 
+/* The line after the one at *@pos, and in *@line_end its end. */
+static const char *next_line(const char *pos, const char *end, const char **line_end)
+{
+	const char *newline = memchr(pos, '\n', (size_t)(end - pos));
+
+	*line_end = newline ? newline : end;
+	return newline ? newline + 1 : end;
+}
+
 int listfile_parse(struct listfile *list, const char *file, const char *text, size_t size,
 		   char *err)
 {
 	const char *const end = text + size;
+	const char *line_end, *wrong;
 	unsigned line = 1;
 	int rc = 0;
 
-	for (const char *pos = text; pos < end && rc == 0; line++) {
-		const char *newline = memchr(pos, '\n', (size_t)(end - pos));
-		const char *line_end = newline ? newline : end;
+	for (const char *pos = text, *next; pos < end && rc == 0; pos = next, line++) {
+		next = next_line(pos, end, &line_end);
+		rc = parse_line(list, file, line, pos, line_end, &wrong);
+	}
+	if (rc < 0)
+		say(err, "%s: line %u: %s", file, line - 1, wrong);
+	return rc;
+}
 
-		rc = parse_line(list, file, line, pos, line_end, err);
-		pos = newline ? newline + 1 : end;
+int listfile_parse_each(struct listfile *list, const char *file, const char *text, size_t size,
+			void (*tell)(void *arg, const char *sentence), void *arg)
+{
+	const char *const end = text + size;
+	char err[LISTFILE_ERROR_MAX];
+	const char *line_end, *wrong;
+	unsigned line = 1;
+	int rc = 0;
+
+	for (const char *pos = text, *next; pos < end; pos = next, line++) {
+		int this;
+
+		next = next_line(pos, end, &line_end);
+		this = parse_line(list, file, line, pos, line_end, &wrong);
+		if (this == 0)
+			continue;
+		rc = this;
+		say(err, "%s:%u: %s", file, line, wrong);
+		tell(arg, err);
 	}
 	return rc;
 }

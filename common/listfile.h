@@ -62,6 +62,13 @@ int listfile_parse(struct listfile *list, const char *file, const char *text, si
 		   char *err);
 
 /**
+ * listfile_parse_each() - the same, to the end: @tell is told of each bad line, as FILE:LINE: what
+ * is wrong, and the others are in @list
+ */
+int listfile_parse_each(struct listfile *list, const char *file, const char *text, size_t size,
+			void (*tell)(void *arg, const char *sentence), void *arg);
+
+/**
  * listfile_load() - the text of a file that can be trusted
  *
  * The descriptor that is read is the one that is checked: a regular file, not a symbolic link,

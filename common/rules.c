@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rules.h"
 
-#include <grp.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,90 +112,36 @@ static int parse_root(struct rule *rule, const struct listfile_entry *entry, cha
 	return 0;
 }
 
-/* A number that is an id, -1 (which the kernel takes for "none") excluded. */
-static bool parse_id(const char *word, uint32_t *id)
+static int option_ids(struct idlist *list, const struct listfile_entry *entry, const char *what,
+		      const char *value,
+		      int (*parse)(struct idlist *list, const char *value, char **bad), char *err)
 {
-	unsigned long value;
-	char *end;
-
-	if (*word < '0' || *word > '9')
-		return false;
-	errno = 0;
-	value = strtoul(word, &end, 10);
-	*id = (uint32_t)value;
-	return *end == '\0' && errno == 0 && value < UINT32_MAX;
-}
-
-static bool find_user(const char *name, uint32_t *id)
-{
-	char room[16384];
-	struct passwd pw, *found;
-
-	if (getpwnam_r(name, &pw, room, sizeof(room), &found) != 0 || !found)
-		return false;
-	*id = found->pw_uid;
-	return true;
-}
-
-static bool find_group(const char *name, uint32_t *id)
-{
-	char room[16384];
-	struct group gr, *found;
-
-	if (getgrnam_r(name, &gr, room, sizeof(room), &found) != 0 || !found)
-		return false;
-	*id = found->gr_gid;
-	return true;
-}
-
-/* Parse "0,libvirt-qemu". Return: NULL, or the word (within @text, terminated) that is no id. */
-static const char *parse_ids(struct rule_ids *list, char *text,
-			     bool (*find)(const char *name, uint32_t *id))
-{
-	size_t commas = 0;
-	char *word;
-
-	for (const char *c = text; *c; c++)
-		commas += *c == ',';
-	list->ids = calloc(commas + 1, sizeof(*list->ids));
-	while (list->ids && (word = strsep(&text, ","))) {
-		if (!parse_id(word, &list->ids[list->n]) && !find(word, &list->ids[list->n]))
-			return word;
-		list->n++;
-	}
-	return NULL;
-}
-
-static int option_ids(struct rule_ids *list, const struct listfile_entry *entry, const char *what,
-		      const char *value, bool (*find)(const char *name, uint32_t *id), char *err)
-{
-	_cleanup_free_ char *text = NULL;
-	const char *bad;
+	_cleanup_free_ char *bad = NULL;
+	int rc;
 
 	if (list->ids)
 		return wrong(err, entry, "%s= stands there twice: put commas between the ids",
 			     what);
-	text = strdup(value);
-	bad = text ? parse_ids(list, text, find) : NULL;
-	if (bad)
+	rc = parse(list, value, &bad);
+	if (rc == -EINVAL)
 		return wrong(
 			err, entry,
 			"%s=%s: there is no \"%s\" on this machine: give a number or a known name",
 			what, value, bad);
-	if (!list->ids) {
+	if (rc < 0)
 		wrong(err, entry, "no memory");
-		return -ENOMEM;
-	}
-	return 0;
+	return rc;
 }
 
 static int parse_option(struct rule *rule, const struct listfile_entry *entry,
 			const struct listfile_option *option, char *err)
 {
 	if (strcmp(option->key, "uid") == 0)
-		return option_ids(&rule->uids, entry, "uid", option->value, find_user, err);
+		return option_ids(&rule->uids, entry, "uid", option->value, idlist_parse_users,
+				  err);
 	if (strcmp(option->key, "gid") == 0)
-		return option_ids(&rule->gids, entry, "gid", option->value, find_group, err);
+		return option_ids(&rule->gids, entry, "gid", option->value, idlist_parse_groups,
+				  err);
 	if (strcmp(option->key, "creds") == 0 && strcmp(option->value, "no") == 0) {
 		rule->creds = false;
 		return 0;
@@ -275,8 +219,8 @@ void rules_free(struct rules *rules)
 	if (!rules)
 		return;
 	for (size_t i = 0; i < rules->n; i++) {
-		free(rules->rule[i].uids.ids);
-		free(rules->rule[i].gids.ids);
+		idlist_free(&rules->rule[i].uids);
+		idlist_free(&rules->rule[i].gids);
 	}
 	free(rules->rule);
 	free(rules);
@@ -313,28 +257,10 @@ static bool covers(const struct rule *rule, const struct asked_name *asked)
 		has_prefix(asked->text, asked->len, rule->root, rule->root_len));
 }
 
-static bool has_id(const struct rule_ids *list, uint32_t id)
-{
-	for (size_t i = 0; i < list->n; i++)
-		if (list->ids[i] == id)
-			return true;
-	return false;
-}
-
-static bool admits_group(const struct rule *rule, const struct rules_client *client)
-{
-	if (rule->gids.n == 0 || has_id(&rule->gids, client->gid))
-		return true;
-	for (size_t i = 0; i < client->n_groups; i++)
-		if (has_id(&rule->gids, client->groups[i]))
-			return true;
-	return false;
-}
-
 static bool admits(const struct rule *rule, const struct rules_client *client)
 {
-	return (rule->uids.n == 0 || has_id(&rule->uids, client->uid)) &&
-	       admits_group(rule, client);
+	return idlist_has(&rule->uids, client->uid) &&
+	       idlist_has_member(&rule->gids, client->gid, client->groups, client->n_groups);
 }
 
 /* What of @asked lies below the root of @rule, which covers it. */

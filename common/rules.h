@@ -25,24 +25,20 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
+#include "idlist.h"
 #include "listfile.h"
 
 /* A socket's name and a terminator: what path_normalise() and rules_match() write. */
 #define RULES_NAME_SIZE (sizeof(((struct sockaddr_un *)0)->sun_path) + 1)
 #define RULES_ERROR_MAX (LISTFILE_ERROR_MAX)
 
-struct rule_ids {
-	uint32_t *ids;
-	size_t n; /* 0: everybody */
-};
-
 struct rule {
 	char root[RULES_NAME_SIZE]; /* normalised path, or the abstract name without its NUL or @ */
 	size_t root_len; /* bytes of it that are compared: 0 covers everything of its kind */
 	bool abstract;
 	bool creds; /* messages carry the client's SCM_CREDENTIALS; false: creds=no */
-	struct rule_ids uids;
-	struct rule_ids gids;
+	struct idlist uids;
+	struct idlist gids;
 };
 
 struct rules {

@@ -2,7 +2,6 @@
 #include "lists.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +9,7 @@
 #include "proxyreq.h"
 #include "rules.h"
 #include "util.h"
+#include "whitelist.h"
 
 #define REXEC_RUNTIME_DIR "/run/rexec"
 
@@ -81,13 +81,26 @@ static int check_sockets(const struct listfile *entries, char *err)
 	return rules ? 0 : -EINVAL;
 }
 
+static int check_programs(const struct listfile *entries, char *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < entries->n && rc == 0; i++) {
+		struct whitelist_entry entry;
+
+		rc = whitelist_parse(&entry, entries->entries[i], err);
+		whitelist_free(&entry);
+	}
+	return rc;
+}
+
 const struct list lists[] = {
 	{ "udsconnect", "udsproxyd/udsconnect", 0644, LISTFILE_MODE_TRUSTED, PROXYREQ_RUNTIME_DIR,
-	  listfile_read_all, normalise_socket, check_sockets, notify_udsproxyd },
+	  false, listfile_read_all, normalise_socket, check_sockets, notify_udsproxyd },
 	{ "udsaccept", "udsproxyd/udsaccept", 0644, LISTFILE_MODE_TRUSTED, PROXYREQ_RUNTIME_DIR,
-	  listfile_read_all, normalise_socket, check_sockets, notify_udsproxyd },
-	{ "rexec", "rexec/whitelist", 0400, LISTFILE_MODE_0400, REXEC_RUNTIME_DIR, listfile_read,
-	  normalise_program, NULL, notify_rexec_server },
+	  false, listfile_read_all, normalise_socket, check_sockets, notify_udsproxyd },
+	{ "rexec", "rexec/whitelist", 0400, LISTFILE_MODE_0400, REXEC_RUNTIME_DIR, true,
+	  listfile_read, normalise_program, check_programs, notify_rexec_server },
 };
 const size_t n_lists = ARRAY_LEN(lists);
 

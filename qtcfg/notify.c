@@ -8,11 +8,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 
 #include "proxyreq.h"
 #include "util.h"
 
 #define REXEC_PID_FILE "rexec_server.pid"
+#define REXEC_RELOAD_FILE "rexec_server.reload"
+#define ANSWER_RETRY_MS 10
 
 static int failed(char *reason, const char *what, int rc)
 {
@@ -86,10 +89,68 @@ static pid_t lock_holder(int fd)
 	return lock.l_pid > 0 ? lock.l_pid : -ESRCH;
 }
 
+struct answer {
+	unsigned reloads;
+	char wrong[NOTIFY_REASON_MAX - 64]; /* "": the list is in force */
+};
+
+/* What rexec_server made of its list the last time; false: nothing was ever said. */
+static bool read_answer(const char *runtime_dir, struct answer *answer)
+{
+	_cleanup_free_ char *file = NULL;
+	_cleanup_close_ int fd = -1;
+	char text[sizeof(answer->wrong) + 16];
+	ssize_t n;
+	char *end;
+
+	if (asprintf(&file, "%s/" REXEC_RELOAD_FILE, runtime_dir) < 0) {
+		file = NULL;
+		return false;
+	}
+	fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return false;
+	text[n] = '\0';
+	answer->reloads = (unsigned)strtoul(text, &end, 10);
+	if (*end != ' ')
+		return false;
+	end[1 + strcspn(end + 1, "\n")] = '\0';
+	snprintf(answer->wrong, sizeof(answer->wrong), "%.*s", (int)sizeof(answer->wrong) - 1,
+		 end + 1);
+	return true;
+}
+
+/* Until there is another answer than @before; or the server, which holds a lock on @fd, has ended:
+ * it reads the list when it starts. */
+static int wait_for_answer(const char *runtime_dir, int fd, const struct answer *before,
+			   char *reason)
+{
+	const struct timespec pause = { .tv_nsec = ANSWER_RETRY_MS * 1000000L };
+	struct answer answer;
+
+	for (int waited = 0; waited < NOTIFY_SECONDS * 1000; waited += ANSWER_RETRY_MS) {
+		bool ended = lock_holder(fd) == 0;
+
+		if (read_answer(runtime_dir, &answer) && answer.reloads != before->reloads) {
+			if (!*answer.wrong)
+				return 0;
+			snprintf(reason, NOTIFY_REASON_MAX, "rexec_server refused it: %s",
+				 answer.wrong);
+			return -EINVAL;
+		}
+		if (ended)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	return failed(reason, "rexec_server's answer", -EAGAIN);
+}
+
 int notify_rexec_server(const char *runtime_dir, char *reason)
 {
 	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *file = NULL;
+	struct answer before = { 0 };
 	pid_t pid;
 
 	if (asprintf(&file, "%s/" REXEC_PID_FILE, runtime_dir) < 0) {
@@ -102,7 +163,10 @@ int notify_rexec_server(const char *runtime_dir, char *reason)
 	pid = lock_holder(fd);
 	if (pid < 0)
 		return failed(reason, "finding rexec_server by its lock", pid);
-	if (pid > 0 && kill(pid, SIGHUP) < 0 && errno != ESRCH)
-		return failed(reason, "SIGHUP to rexec_server", -errno);
-	return 0;
+	if (pid == 0)
+		return 0;
+	read_answer(runtime_dir, &before);
+	if (kill(pid, SIGHUP) < 0)
+		return errno == ESRCH ? 0 : failed(reason, "SIGHUP to rexec_server", -errno);
+	return wait_for_answer(runtime_dir, fd, &before, reason);
 }

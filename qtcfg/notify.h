@@ -9,14 +9,15 @@
 #define NOTIFY_H
 
 #define NOTIFY_REASON_MAX 512
-#define NOTIFY_SECONDS 5 /* the longest wait for each step of udsproxyd's answer */
+#define NOTIFY_SECONDS 5 /* the longest wait for each step of the answer */
 
 /** notify_udsproxyd() - ask on @runtime_dir/control.sock and wait for the answer */
 int notify_udsproxyd(const char *runtime_dir, char *reason);
 
 /**
  * notify_rexec_server() - SIGHUP to the process that holds the POSIX lock (fcntl(2)) on
- * @runtime_dir/rexec_server.pid; it gives no answer, but logs what it makes of the list
+ * @runtime_dir/rexec_server.pid, and wait for that file's second line to say what it made of the
+ * list
  */
 int notify_rexec_server(const char *runtime_dir, char *reason);
 

@@ -204,7 +204,7 @@ static enum status check_text(const struct work *work, const struct list *list, 
 	if (strlen(text) > LISTFILE_SIZE_MAX)
 		return fail(STATUS_FILE, "%s would be larger than 1 MiB", work->file);
 	rc = listfile_parse(&entries, work->file, text, strlen(text), err);
-	if (rc == 0 && list->check)
+	if (rc == 0)
 		rc = list->check(&entries, err);
 	listfile_free(&entries);
 	return rc < 0 ? fail(STATUS_FILE, "%s: nothing was changed", err) : STATUS_OK;
@@ -283,6 +283,22 @@ static bool is_same(const struct list *list, const struct listfile_entry *entry,
 	       strcmp(normal, wanted) == 0;
 }
 
+/* Are the options of @entry those of -o? */
+static bool has_options(const struct listfile_entry *entry, const struct request *rq)
+{
+	if (entry->n_options != rq->n_options)
+		return false;
+	for (size_t i = 0; i < entry->n_options; i++) {
+		const struct listfile_option *o = &entry->options[i];
+		size_t len = strlen(o->key);
+
+		if (strncmp(rq->options[i], o->key, len) != 0 || rq->options[i][len] != '=' ||
+		    strcmp(rq->options[i] + len + 1, o->value) != 0)
+			return false;
+	}
+	return true;
+}
+
 static enum status refuse_duplicate(const struct work *work, const struct request *rq)
 {
 	for (size_t i = 0; i < work->entries.n; i++) {
@@ -290,6 +306,12 @@ static enum status refuse_duplicate(const struct work *work, const struct reques
 
 		if (!is_same(rq->list, entry, rq->normal))
 			continue;
+		if (rq->list->several && !has_options(entry, rq)) {
+			note("%s is on the list already, with other options: entry %zu; what "
+			     "either allows is allowed",
+			     rq->argument, i);
+			continue;
+		}
 		if (i < work->n_own)
 			return fail(STATUS_DUPLICATE,
 				    "%s is on the list already: entry %zu (to change its options, "
@@ -412,8 +434,9 @@ static const char usage[] =
 	"                            a program for rexec\n"
 	"  -y, --delete INDEX        the number that -z shows\n"
 	"  -z, --show\n"
-	"  -o, --option KEY=VALUE    with -x: uid=LIST, gid=LIST, creds=no; for rexec see\n"
-	"                            rexec_server(8)\n"
+	"  -o, --option KEY=VALUE    with -x: uid=LIST, gid=LIST, creds=no; for rexec uid=LIST,\n"
+	"                            gid=LIST, user=LIST, arg=PATTERN, args=none, env=LIST,\n"
+	"                            sha256=HEX (rexec_server(8))\n"
 	"  -f, --force               with -x: allow / as PATH\n"
 	"      --config-dir DIR      instead of " SYSCONFDIR "\n"
 	"      --runtime-dir DIR     the daemon's, instead of /run/udsproxyd or /run/rexec\n"

@@ -128,16 +128,17 @@ static int get_client(struct admission *a, int conn)
 	if (getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &size))
 		return -errno;
 	a->client = cred.uid;
-	a->identity.uid = cred.uid;
-	a->identity.gid = cred.gid;
-	return get_groups(&a->identity, conn);
+	a->client_pid = cred.pid;
+	a->peer.uid = cred.uid;
+	a->peer.gid = cred.gid;
+	return get_groups(&a->peer, conn);
 }
 
 static int take_groups(struct child_identity *id, const struct passwd *pw)
 {
 	int n = 0;
 
-	free(id->groups);
+	id->groups = NULL; /* the peer's */
 	id->n_groups = 0;
 	getgrouplist(pw->pw_name, pw->pw_gid, NULL, &n);
 	id->groups = calloc((size_t)n + 1, sizeof(*id->groups));
@@ -160,7 +161,8 @@ static int take_user(struct admission *a, char *reason)
 	}
 	pw = getpwnam(a->request.user);
 	if (!pw) {
-		snprintf(reason, POLICY_REASON_MAX, "there is no user '%s' there", a->request.user);
+		snprintf(reason, POLICY_REASON_MAX, "there is no user '%.100s' there",
+			 a->request.user);
 		return EXIT_REFUSED;
 	}
 	a->identity.uid = pw->pw_uid;
@@ -182,11 +184,16 @@ static int make_env(struct admission *a, char *reason)
 {
 	const char *fixed[] = { "PATH=" ENVIRON_PATH, *a->home ? a->home : NULL, a->user,
 				a->logname, NULL };
-	const char *name = environ_refused(a->request.env, a->request.n_env);
+	const char *name;
 
+	if (a->request.n_env > ADMIT_ENV_MAX) {
+		snprintf(reason, POLICY_REASON_MAX, "more than %d variables", ADMIT_ENV_MAX);
+		return EXIT_REXEC_FAILED;
+	}
+	name = environ_refused(a->request.env, a->request.n_env);
 	if (name) {
 		snprintf(reason, POLICY_REASON_MAX, "the environment's %.*s is never passed on",
-			 (int)strcspn(name, "="), name);
+			 (int)MIN(strcspn(name, "="), 60), name);
 		return EXIT_REFUSED;
 	}
 	a->env = environ_build(a->request.env, a->request.n_env, fixed);
@@ -196,15 +203,88 @@ static int make_env(struct admission *a, char *reason)
 	return EXIT_REXEC_FAILED;
 }
 
-int admit(struct admission *a, int conn, const struct policy *policy, char *reason)
+/* ---- arguments ---- */
+
+static size_t expanded_size(const char *arg, const char *dir)
+{
+	size_t n = strlen(arg) + 1;
+
+	while ((arg = strstr(arg, REXEC_DIR_MARK))) {
+		n += strlen(dir);
+		arg += strlen(REXEC_DIR_MARK);
+	}
+	return n;
+}
+
+/* @arg at @to, with @dir for each mark. Return: behind its NUL. */
+static char *expand(char *to, const char *arg, const char *dir)
+{
+	const char *next;
+
+	while ((next = strstr(arg, REXEC_DIR_MARK))) {
+		to = stpcpy(mempcpy(to, arg, (size_t)(next - arg)), dir);
+		arg = next + strlen(REXEC_DIR_MARK);
+	}
+	return stpcpy(to, arg) + 1;
+}
+
+/* The name that the session's directory will have: in all arguments, where they say so. */
+static int expand_args(struct admission *a, const char *runtime, char *reason)
+{
+	struct request *r = &a->request;
+	char dir[PATH_MAX];
+	size_t size = 0;
+	char *to;
+
+	if (!(r->flags & REQUEST_EXPAND_DIR))
+		return 0;
+	snprintf(dir, sizeof(dir), "%s/" REXEC_SESSIONS "/%s", runtime, r->id);
+	for (size_t i = 0; i < r->argc; i++)
+		size += expanded_size(r->argv[i], dir);
+	a->arguments = to = malloc(size);
+	if (!to) {
+		snprintf(reason, POLICY_REASON_MAX, "out of memory");
+		return EXIT_REXEC_FAILED;
+	}
+	for (size_t i = 0; i < r->argc; i++) {
+		char *next = expand(to, r->argv[i], dir);
+
+		r->argv[i] = to;
+		to = next;
+	}
+	return 0;
+}
+
+/* ---- the decision ---- */
+
+static int decide(struct admission *a, const struct policy *policy, char *reason)
+{
+	const struct policy_request rq = {
+		.uid = a->peer.uid,
+		.gid = a->peer.gid,
+		.groups = a->peer.groups,
+		.n_groups = a->peer.n_groups,
+		.user = a->identity.uid,
+		.argv = a->request.argv,
+		.argc = a->request.argc,
+		.env = a->request.env,
+		.n_env = a->request.n_env,
+	};
+
+	return policy_check(policy, &rq, a->path, &a->program, reason);
+}
+
+int admit(struct admission *a, int conn, const struct policy *policy, const char *runtime,
+	  char *reason)
 {
 	int ret;
 
-	*a = (struct admission){ 0 };
+	*a = (struct admission){ .program = -1 };
 	*reason = '\0';
-	ret = receive_request(a, conn);
+	/* First of all: what is refused for any reason is to be logged with who asked. */
+	ret = get_client(a, conn);
 	if (!ret)
-		ret = get_client(a, conn);
+		ret = receive_request(a, conn);
 	if (ret)
 		return explain(ret, reason);
 	if (a->list)
@@ -215,13 +295,15 @@ int admit(struct admission *a, int conn, const struct policy *policy, char *reas
 			 "rexec_server runs as uid %u and serves only that", geteuid());
 		return EXIT_REFUSED;
 	}
+	a->identity = a->peer;
 	if (*a->request.user)
 		ret = take_user(a, reason);
 	if (!ret)
-		ret = make_env(a, reason);
+		ret = expand_args(a, runtime, reason);
 	if (!ret)
-		ret = policy_check(policy, a->request.argv[0], a->client, a->identity.uid, a->path,
-				   reason);
+		ret = decide(a, policy, reason);
+	if (!ret)
+		ret = make_env(a, reason);
 	return ret;
 }
 
@@ -229,7 +311,11 @@ void admission_deinit(struct admission *a)
 {
 	fdset_close(&a->passed);
 	request_deinit(&a->request);
+	close_keep_errno(a->program);
 	free(a->payload);
-	free(a->identity.groups);
+	free(a->arguments);
+	if (a->identity.groups != a->peer.groups)
+		free(a->identity.groups);
+	free(a->peer.groups);
 	free(a->env);
 }

@@ -59,8 +59,8 @@ static void set_mask(const struct child_spec *spec)
 }
 
 /* Every descriptor at its number: first all copies above the highest, so that none is overwritten
- * before it is used; @status goes up there, too. The copies are CLOEXEC. */
-static int set_descriptors(const struct child_spec *spec, int *status)
+ * before it is used; @status and @program go up there, too. The copies are CLOEXEC. */
+static int set_descriptors(const struct child_spec *spec, int *status, int *program)
 {
 	int copies[REQUEST_FDS_MAX];
 	int above = 3, null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -69,7 +69,9 @@ static int set_descriptors(const struct child_spec *spec, int *status)
 		above = MAX(above, spec->fds[i].number + 1);
 	*status = fcntl(*status, F_DUPFD_CLOEXEC, above);
 	null = fcntl(null, F_DUPFD_CLOEXEC, above);
-	if (*status < 0 || null < 0)
+	if (*program >= 0)
+		*program = fcntl(*program, F_DUPFD_CLOEXEC, above);
+	if (*status < 0 || null < 0 || (spec->program >= 0 && *program < 0))
 		return -errno;
 	for (size_t i = 0; i < spec->n_fds; i++) {
 		copies[i] = fcntl(spec->fds[i].fd, F_DUPFD_CLOEXEC, above);
@@ -120,6 +122,7 @@ int child_become(const struct child_identity *as)
 /* Return: only when a step failed. */
 static struct failure become(const struct child_spec *spec, pid_t parent, int *status)
 {
+	int program = spec->program;
 	int err;
 
 	if (spec->terminal < 0)
@@ -127,7 +130,7 @@ static struct failure become(const struct child_spec *spec, pid_t parent, int *s
 	else if (setsid() < 0 || ioctl(spec->terminal, TIOCSCTTY, 0))
 		return (struct failure){ STEP_TERMINAL, errno };
 	set_signals(spec);
-	err = set_descriptors(spec, status);
+	err = set_descriptors(spec, status, &program);
 	if (err)
 		return (struct failure){ STEP_DESCRIPTORS, -err };
 	err = set_limits(spec->limits);
@@ -144,8 +147,12 @@ static struct failure become(const struct child_spec *spec, pid_t parent, int *s
 		return (struct failure){ STEP_CWD, errno };
 	umask(spec->umask);
 	set_mask(spec);
-	execve(spec->path, (char *const *)(uintptr_t)spec->argv,
-	       (char *const *)(uintptr_t)spec->env);
+	if (program >= 0)
+		execveat(program, "", (char *const *)(uintptr_t)spec->argv,
+			 (char *const *)(uintptr_t)spec->env, AT_EMPTY_PATH);
+	else
+		execve(spec->path, (char *const *)(uintptr_t)spec->argv,
+		       (char *const *)(uintptr_t)spec->env);
 	return (struct failure){ STEP_EXECVE, errno };
 }
 

@@ -26,6 +26,7 @@ struct child_identity {
 
 struct child_spec {
 	const char *path;
+	int program; /* -1, or a descriptor (borrowed) that is executed instead of the path */
 	const char *const *argv, *const *env;
 	const char *cwd;
 	mode_t umask;

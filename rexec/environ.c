@@ -28,6 +28,8 @@ static const char *const allowed[] = {
 static const char *const plain_values[] = { "LANG", "LANGUAGE", "LC_*", "TERM", "TZ", NULL };
 
 static const char *const forbidden[] = {
+	/* of the program itself, and of what it starts */
+	"PATH",
 	"LD_*",
 	"GCONV_PATH",
 	"GETCONF_DIR",
@@ -65,6 +67,27 @@ static const char *const forbidden[] = {
 	"QT_*",
 	"OPENSSL_*",
 	"SSLKEYLOGFILE",
+	"TAR_OPTIONS",
+	"GIT_*",
+	"RSYNC_*",
+	"CVS_RSH",
+	"SSH_ASKPASS",
+	"LESSOPEN",
+	"LESSCLOSE",
+	"PAGER",
+	"MANPAGER",
+	"SYSTEMD_PAGER",
+	"EDITOR",
+	"VISUAL",
+	"BROWSER",
+	"AWKPATH",
+	"AWKLIBPATH",
+	"ALSA_*",
+	"SASL_PATH",
+	"KRB5_CONFIG",
+	"TERMINFO",
+	"TERMINFO_DIRS",
+	"TERMCAP",
 	NULL,
 };
 

@@ -211,52 +211,6 @@ static int prepare_fds(struct keeper *k, struct child_fd *fds, struct fdset *twi
 	return err;
 }
 
-static size_t expanded_size(const char *arg, const char *dir)
-{
-	size_t n = strlen(arg) + 1;
-
-	while ((arg = strstr(arg, REXEC_DIR_MARK))) {
-		n += strlen(dir);
-		arg += strlen(REXEC_DIR_MARK);
-	}
-	return n;
-}
-
-/* @arg at @to, with @dir for each mark. Return: behind its NUL. */
-static char *expand(char *to, const char *arg, const char *dir)
-{
-	const char *next;
-
-	while ((next = strstr(arg, REXEC_DIR_MARK))) {
-		to = stpcpy(mempcpy(to, arg, (size_t)(next - arg)), dir);
-		arg = next + strlen(REXEC_DIR_MARK);
-	}
-	return stpcpy(to, arg) + 1;
-}
-
-/* The session's directory is known now: in all arguments, where they name it. */
-static int expand_args(struct keeper *k)
-{
-	struct request *r = &k->admission.request;
-	size_t size = 0;
-	char *to;
-
-	if (!(r->flags & REQUEST_EXPAND_DIR))
-		return 0;
-	for (size_t i = 0; i < r->argc; i++)
-		size += expanded_size(r->argv[i], k->dir.path);
-	k->arguments = to = malloc(size);
-	if (!to)
-		return -ENOMEM;
-	for (size_t i = 0; i < r->argc; i++) {
-		char *next = expand(to, r->argv[i], k->dir.path);
-
-		r->argv[i] = to;
-		to = next;
-	}
-	return 0;
-}
-
 static uint64_t local_signals(uint64_t canon)
 {
 	uint64_t set = 0;
@@ -275,6 +229,7 @@ static pid_t spawn(struct keeper *k, const struct child_fd *fds, const char **fa
 	const struct admission *a = &k->admission;
 	const struct child_spec spec = {
 		.path = a->path,
+		.program = a->program,
 		.argv = a->request.argv,
 		.env = a->env,
 		.cwd = a->request.cwd,
@@ -304,15 +259,12 @@ static int start(struct keeper *k, char *reason)
 		err = prepare_fds(k, fds, &twins);
 	}
 	if (!err) {
-		failed = "arguments";
-		err = expand_args(k);
-	}
-	if (!err) {
 		failed = "the session's directory";
 		err = sessiondir_give(&k->dir);
 	}
 	if (!err) {
 		k->pid = spawn(k, fds, &failed);
+		replace_fd(&k->admission.program, -1);
 		err = MIN(k->pid, 0);
 	}
 	fdset_close(&twins);
@@ -394,7 +346,8 @@ static void log_decision(const struct keeper *k, int refused, const char *reason
 	const char *program = a->request.argc ? a->request.argv[0] : "?";
 
 	if (refused)
-		log_warning("uid %u: %s refused (%d): %s", a->client, program, refused, reason);
+		log_warning("uid %u (pid %d): %.200s refused (%d): %s", a->client, a->client_pid,
+			    program, refused, reason);
 	else
 		log_info("session %s: uid %u started %s as uid %u, pid %d", k->dir.id, a->client,
 			 a->path, a->identity.uid, k->pid);
@@ -406,7 +359,7 @@ static int begin(struct keeper *k)
 	const struct keeper_setup *setup = k->setup;
 	struct admission *a = &k->admission;
 	char reason[POLICY_REASON_MAX];
-	int refused = admit(a, setup->conn, setup->policy, reason);
+	int refused = admit(a, setup->conn, setup->policy, setup->runtime, reason);
 
 	if (!refused && a->list) {
 		roster_serve(setup->conn, setup->sessions, setup->runtime);
@@ -459,6 +412,5 @@ void keeper_run(const struct keeper_setup *setup)
 	pty_deinit(&k.pty);
 	offsets_forget(&k.offsets);
 	admission_deinit(&k.admission);
-	free(k.arguments);
 	loop_deinit(&k.loop);
 }

@@ -44,7 +44,6 @@ struct keeper {
 	struct frame_in in;
 
 	/* the program */
-	char *arguments; /* expanded, one behind the other; NULL: as they came */
 	pid_t pid;
 	uint64_t started; /* loop_now() */
 	int status;

@@ -3,7 +3,8 @@
 
 REXEC_SHARED := $(addprefix rexec/,session offsets request relay flow loop)
 REXEC := $(REXEC_SHARED) $(addprefix rexec/,rexec options manage inherit ownstdio owntty listen environ)
-REXEC_SERVER := $(addprefix rexec/,rexec_server keeper keeper_client keeper_door roster admit policy environ child \
+REXEC_SERVER := $(addprefix rexec/,rexec_server keeper keeper_client keeper_door roster admit policy listcheck trust \
+	pin environ child \
 	control pty outputs offsets proctree sessiondir request relay flow loop)
 REXEC_QEMU := $(patsubst %.c,%,$(wildcard rexec/qemu/*.c))
 
@@ -18,7 +19,7 @@ $(B)/bin/rexec: $(call rexec_objects,$(REXEC)) $(B)/libcommon.a
 
 $(B)/bin/rexec_server: $(call rexec_objects,$(REXEC_SERVER)) $(B)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lsystemd $(LIBS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lsystemd -lcrypto $(LIBS)
 
 ifneq ($(REXEC_QEMU),)
 REXEC_PROGRAMS += $(B)/libexec/rexec-qemu

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "keeper.h"
+#include "listcheck.h"
 #include "log.h"
 #include "loop.h"
 #include "policy.h"
@@ -38,6 +39,9 @@
 #define KEEPERS_MAX 4096 /* forked by this process and still alive */
 #define ACCEPT_PAUSE_MS 100
 #define PID_FILE "rexec_server.pid" /* locked; holds the pid, which qtcfg takes from the lock */
+/* How often the whitelist was read again, and what was wrong with it the last time, if anything: so
+ * qtcfg, which sends SIGHUP, learns whether we follow. Not there before the first time. */
+#define RELOAD_FILE "rexec_server.reload"
 /* A session's sockets must fit sun_path: RUNTIME/sessions/ID/keeper.sock or fd65535.sock. */
 #define RUNTIME_MAX                                                                                \
 	(sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - (sizeof("/" REXEC_SESSIONS "/") - 1) -  \
@@ -46,6 +50,7 @@
 struct options {
 	const char *runtime;
 	const char *whitelist;
+	const char *check; /* a whitelist to be looked at instead of serving */
 	bool test_mode;
 	enum log_level level;
 };
@@ -56,6 +61,7 @@ struct server {
 	struct policy policy;
 	struct loop loop;
 	int lock, sessions, listener, signals;
+	unsigned reloads;
 	bool activated; /* systemd made the socket, and keeps it */
 	unsigned keepers;
 	struct loop_io listener_io, signals_io;
@@ -70,6 +76,9 @@ static const char usage[] =
 	"Starts listed programs for rexec clients, here or on the peer.\n"
 	"\n"
 	"  --whitelist FILE    the programs that may be started (default " POLICY_FILE ")\n"
+	"  --check FILE        say what FILE allows as a whitelist and what is wrong with it, and "
+	"end:\n"
+	"                      0 nothing, 2 something\n"
 	"  --runtime-dir DIR   where sockets are (default " REXEC_RUNTIME_DIR ")\n"
 	"  --test-mode[=no]    a missing whitelist allows everything; files need not be root's\n"
 	"  --log-level LEVEL   error, warning, info (default) or debug\n"
@@ -83,9 +92,10 @@ static void bad_value(const char *option, const char *value, const char *known)
 
 static void parse_options(struct options *o, int argc, char **argv)
 {
-	enum { WHITELIST = 256, RUNTIME, TEST_MODE, LOG_LEVEL, HELP, PRINT_VERSION };
+	enum { WHITELIST = 256, CHECK, RUNTIME, TEST_MODE, LOG_LEVEL, HELP, PRINT_VERSION };
 	static const struct option known[] = {
 		{ "whitelist", required_argument, NULL, WHITELIST },
+		{ "check", required_argument, NULL, CHECK },
 		{ "runtime-dir", required_argument, NULL, RUNTIME },
 		{ "test-mode", optional_argument, NULL, TEST_MODE },
 		{ "log-level", required_argument, NULL, LOG_LEVEL },
@@ -99,6 +109,9 @@ static void parse_options(struct options *o, int argc, char **argv)
 		switch (c) {
 		case WHITELIST:
 			o->whitelist = optarg;
+			break;
+		case CHECK:
+			o->check = optarg;
 			break;
 		case RUNTIME:
 			o->runtime = optarg;
@@ -174,6 +187,9 @@ static void make_runtime_dir(struct server *s)
 		    RUNTIME_MAX);
 	snprintf(path, sizeof(path), "%s/" PID_FILE, s->runtime);
 	s->lock = take_lock(path);
+	/* Of a server that was killed. */
+	snprintf(path, sizeof(path), "%s/" RELOAD_FILE, s->runtime);
+	unlink(path);
 	snprintf(path, sizeof(path), "%s/" REXEC_SESSIONS, s->runtime);
 	if (mkdir(path, 0711) && errno != EEXIST)
 		die("%s: cannot be made: %s", path, strerrordesc_np(errno));
@@ -220,6 +236,8 @@ static void leave_runtime_dir(const struct server *s)
 	/* Goes only when no keeper needs it any more. */
 	snprintf(path, sizeof(path), "%s/" REXEC_SESSIONS, s->runtime);
 	rmdir(path);
+	snprintf(path, sizeof(path), "%s/" RELOAD_FILE, s->runtime);
+	unlink(path);
 	snprintf(path, sizeof(path), "%s/" PID_FILE, s->runtime);
 	unlink(path);
 }
@@ -286,18 +304,67 @@ static void on_connection(void *arg, short revents)
 
 /* ---- signals ---- */
 
+static void tell_error(void *arg, const char *sentence)
+{
+	char *first = arg; /* POLICY_REASON_MAX + PATH_MAX bytes */
+
+	log_error("%s", sentence);
+	if (!*first)
+		snprintf(first, POLICY_REASON_MAX + PATH_MAX, "%s", sentence);
+}
+
+static void tell_warning(void *arg, const char *sentence)
+{
+	(void)arg;
+	log_warning("%s; it will be refused", sentence);
+}
+
+/* What the list allows as things are. */
+static void log_policy(const struct policy *p, const char *file)
+{
+	if (p->allow_all)
+		log_warning("test mode, and there is no %s: EVERY program may be started", file);
+	else if (p->list.missing)
+		log_warning("there is no %s: no program may be started", file);
+	else
+		log_info("%s: %zu entries", file, p->n);
+	policy_survey(p, tell_warning, NULL);
+}
+
+/* For root to read: what is wrong with a line says what is in it. */
+static int write_answer(const struct server *s, const char *wrong)
+{
+	char path[PATH_MAX + 32], new_path[PATH_MAX + 32];
+	_cleanup_close_ int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/" RELOAD_FILE, s->runtime);
+	snprintf(new_path, sizeof(new_path), "%s/" RELOAD_FILE "~", s->runtime);
+	fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0 || dprintf(fd, "%u %s\n", s->reloads, wrong) < 0 || rename(new_path, path))
+		return -errno;
+	return 0;
+}
+
 static void reload(struct server *s)
 {
+	char wrong[POLICY_REASON_MAX + PATH_MAX] = "";
 	struct policy fresh;
-	char err[POLICY_ERROR_MAX];
+	bool good;
 
 	sd_notify(0, "RELOADING=1");
-	if (policy_load(&fresh, s->options.whitelist, s->options.test_mode, err)) {
-		log_error("the whitelist stays as it was: %s", err);
-	} else {
-		policy_free(&s->policy);
+	s->reloads++;
+	good = !policy_load(&fresh, s->options.whitelist, s->options.test_mode, tell_error, wrong);
+	policy_free(good ? &s->policy : &fresh);
+	if (good)
 		s->policy = fresh;
-		log_info("the whitelist was read again: %zu entries", s->policy.n);
+	/* At once: looking at the programs may take its time. */
+	if (write_answer(s, wrong))
+		log_warning("%s/" RELOAD_FILE ": %s", s->runtime, strerrordesc_np(errno));
+	if (good) {
+		log_info("the whitelist was read again");
+		log_policy(&s->policy, s->options.whitelist);
+	} else {
+		log_error("the whitelist stays as it was");
 	}
 	sd_notify(0, "READY=1");
 }
@@ -352,19 +419,11 @@ static void raise_descriptor_limit(void)
 
 static void load_policy(struct server *s)
 {
-	char err[POLICY_ERROR_MAX];
+	char wrong[POLICY_REASON_MAX + PATH_MAX] = "";
 
-	if (policy_load(&s->policy, s->options.whitelist, s->options.test_mode, err)) {
-		log_error("%s", err);
+	if (policy_load(&s->policy, s->options.whitelist, s->options.test_mode, tell_error, wrong))
 		exit(2);
-	}
-	if (s->policy.allow_all)
-		log_warning("test mode, and there is no %s: EVERY program may be started",
-			    s->options.whitelist);
-	else if (s->policy.list.missing)
-		log_warning("there is no %s: no program may be started", s->options.whitelist);
-	else
-		log_info("%s: %zu entries", s->options.whitelist, s->policy.n);
+	log_policy(&s->policy, s->options.whitelist);
 }
 
 int main(int argc, char **argv)
@@ -375,13 +434,16 @@ int main(int argc, char **argv)
 						.level = LOG_LEVEL_INFO } };
 
 	parse_options(&s.options, argc, argv);
+	if (s.options.check)
+		return listcheck(s.options.check, s.options.test_mode);
 	log_init("rexec_server", s.options.level);
 	umask(022);
 	signal(SIGPIPE, SIG_IGN);
+	/* Before the lock, by which qtcfg finds whom to send SIGHUP. */
+	open_signals(&s);
 	load_policy(&s);
 	make_runtime_dir(&s);
 	raise_descriptor_limit();
-	open_signals(&s);
 	open_listener(&s);
 	loop_init(&s.loop);
 	loop_io_start(&s.loop, &s.signals_io, s.signals, POLLIN, on_signal, &s);

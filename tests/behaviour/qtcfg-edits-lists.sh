@@ -163,7 +163,22 @@ it 'rexec: an absolute path, with an option' q -w rexec -x /usr/bin/qemu-img -o 
 it 'rexec: both are there' holds "$whitelist" $'qemu-system-x86_64\n/usr/bin/qemu-img user=root\n'
 it 'rexec: still mode 0400' has_mode "$whitelist" 400
 it 'rexec: a relative path: 3' answers 3 '*not an absolute path*' q -w rexec -x bin/ls
-it 'rexec: a duplicate: 4' answers 4 '*entry 1*' q -w rexec -x /usr//bin/qemu-img
+it 'rexec: a duplicate: 4' answers 4 '*entry 1*' q -w rexec -x /usr//bin/qemu-img -o user=root
+it 'rexec: the same with other options is another line, and that is said' \
+	answers 0 '*with other options: entry 1*' q -w rexec -x /usr/bin/qemu-img -o user=root -o arg=info -o 'arg=*.img'
+it 'rexec: it is there' holds "$whitelist" $'qemu-system-x86_64
+/usr/bin/qemu-img user=root
+/usr/bin/qemu-img user=root arg=info arg=*.img\n'
+for option in colour=red uid=no-such-user gid=no-such-group args=any 'arg=[' env= sha256=12; do
+	it "rexec: $option is not written, and why is said: 2" \
+		answers 2 "*-o:1: *${option%%=*}=*" q -w rexec -x /x -o "$option"
+done
+it 'rexec: nothing of that was' answers 0 '*arg=info arg=[*].img' q -w rexec -z
+hand_made() { chmod 600 "$whitelist" && echo '/x args=many' >>"$whitelist" && chmod 400 "$whitelist"; }
+it 'rexec: a line that an editor made' hand_made
+it 'rexec: it is told, with file and line, and nothing is changed' \
+	answers 6 "*$whitelist:4: args=many*nothing was changed" q -w rexec -x /y
+it 'rexec: it can be deleted' answers 0 '' q -w rexec -y 3
 chmod 644 "$whitelist"
 it 'rexec: a list of another mode: 6' answers 6 '*chmod 0400*' q -w rexec -z
 it '-z alone shows the other lists all the same' answers 6 '*  0  /a*' q -z

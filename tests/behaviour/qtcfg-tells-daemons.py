@@ -118,29 +118,47 @@ def udsproxyd():
 
 
 def rexec_server():
-	hups = []
-	signal.signal(signal.SIGHUP, lambda *_: hups.append(1))
+	answers = []
 
-	def hupped():
-		end = time.monotonic() + 5
-		while not hups and time.monotonic() < end:
-			time.sleep(0.01)
-		got, hups[:] = len(hups), []
+	def answer(*_):
+		"""As rexec_server does."""
+		answers.append(1)
+		with open(own + "/reload", "wb") as f:
+			f.write(b"%d %s\n" % (len(answers), wrong))
+		os.rename(own + "/reload", own + "/rexec_server.reload")
+
+	def hups():
+		"""So often was it told since this was last asked."""
+		got = len(answers) - hups.seen
+		hups.seen = len(answers)
 		return got
 
+	hups.seen = 0
+	wrong = b""
+	signal.signal(signal.SIGHUP, answer)
 	status, said, saved, _ = qtcfg("rexec")
 	test("no rexec_server: saved", status == 0 and saved, said)
 	pid_file = open(own + "/rexec_server.pid", "w")
 	pid_file.write("%d\n" % os.getpid())
 	pid_file.flush()
 	status, said, saved, _ = qtcfg("rexec")
-	test("a pid file that nobody locks: no signal", (status, said, saved) == (0, "", True) and not hups, said)
+	test("a pid file that nobody locks: no signal", (status, said, saved) == (0, "", True) and not hups(), said)
 	fcntl.lockf(pid_file, fcntl.LOCK_EX)
 	status, said, saved, _ = qtcfg("rexec")
-	test("the holder of the lock gets SIGHUP", (status, said, saved) == (0, "", True) and hupped() == 1, said)
+	test("the holder of the lock gets SIGHUP", (status, said, saved) == (0, "", True) and hups() == 1, said)
+	wrong = b"line 9 is bad"
+	status, said, saved, _ = qtcfg("rexec")
+	test("one that keeps the old list: 7, saved, with its reason",
+	     status == 7 and saved and "the old one is in force" in said and "line 9 is bad" in said, said)
+	signal.signal(signal.SIGHUP, signal.SIG_IGN)
+	status, said, saved, took = qtcfg("rexec")
+	test("one that says nothing: 7 within the bound",
+	     status == 7 and saved and "no answer in time" in said and took < 12, (said, took))
+	signal.signal(signal.SIGHUP, answer)
+	hups()
 	pid_file.close()
 	status, said, saved, _ = qtcfg("rexec")
-	test("and none once it has let go", status == 0 and not hups, said)
+	test("and none once it has let go", status == 0 and not hups(), said)
 
 
 try:

@@ -26,17 +26,13 @@ END_TEST
 
 START_TEST(what_brings_code_never_does)
 {
-	static const char *const never[] = { "LD_PRELOAD=x",
-					     "LD_",
-					     "GCONV_PATH=x",
-					     "BASH_ENV=x",
-					     "ENV=x",
-					     "IFS=x",
-					     "PYTHONPATH=x",
-					     "PERL5LIB=x",
-					     "MALLOC_CHECK_=1",
-					     "GLIBC_TUNABLES=x",
-					     "BASH_FUNC_ls%%=() { :; }" };
+	static const char *const never[] = { "LD_PRELOAD=x",	"LD_",
+					     "GCONV_PATH=x",	"BASH_ENV=x",
+					     "ENV=x",		"IFS=x",
+					     "PYTHONPATH=x",	"PERL5LIB=x",
+					     "MALLOC_CHECK_=1", "GLIBC_TUNABLES=x",
+					     "PATH=/x",		"TAR_OPTIONS=x",
+					     "GIT_SSH=x",	"BASH_FUNC_ls%%=() { :; }" };
 	const struct request_env env[] = { { "LD_PRELOAD=x", false },
 					   { "A=b", true },
 					   { "LD_DEBUG=x", true } };
@@ -45,6 +41,7 @@ START_TEST(what_brings_code_never_does)
 		ck_assert_msg(environ_forbidden(never[i]), "%s", never[i]);
 	ck_assert(!environ_forbidden("ENVIRONMENT=x"));
 	ck_assert(!environ_forbidden("LDFLAGS=x"));
+	ck_assert(!environ_forbidden("PATHS=x"));
 	ck_assert_ptr_null(environ_refused(env, 2));
 	ck_assert_ptr_eq(environ_refused(env, 3), env[2].assignment);
 }
