@@ -59,7 +59,7 @@ enum request_type {
 			     * each but the life line u32 the number of the program's that it is for */
 	REQUEST_TTY = 3,    /* text path; "": the terminal that EXEC asked for */
 	REQUEST_SIGNAL = 4, /* u8 signal, u8 to the process group */
-	REQUEST_AFFINITY = 5, /* u32 thread, the rest: CPU n is bit n % 8 of byte n / 8 */
+	REQUEST_AFFINITY = 5, /* u32 thread (0: all), the rest: CPU n is bit n % 8 of byte n / 8 */
 	REQUEST_DONE = 6,     /* EXITED without survivors, or GONE, has arrived */
 	REQUEST_CONFIRM = 7,  /* the answer to ATTACH has arrived */
 	REQUEST_LIST = 8,     /* u32 magic, u16 version */

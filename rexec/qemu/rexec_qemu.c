@@ -18,6 +18,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "affinity.h"
 #include "listfile.h"
 #include "log.h"
 #include "map.h"
@@ -32,6 +33,7 @@ extern char **environ;
 struct options {
 	bool local;
 	const char *map;
+	const char *cpus; /* as affinity_named() has them */
 };
 
 static void usage(FILE *to)
@@ -57,7 +59,9 @@ static void parse_options(struct options *o, int argc, char **argv)
 	const char *local = getenv("REXEC_LOCAL");
 	int c;
 
-	*o = (struct options){ .local = local && !strcmp(local, "1"), .map = MAP_FILE };
+	*o = (struct options){ .local = local && !strcmp(local, "1"),
+			       .map = MAP_FILE,
+			       .cpus = getenv("REXEC_QEMU_CPUS") };
 	/* "+": what follows NAME is QEMU's. */
 	while ((c = getopt_long(argc, argv, "+", known, NULL)) != -1) {
 		switch (c) {
@@ -83,6 +87,18 @@ static void parse_options(struct options *o, int argc, char **argv)
 		usage(stderr);
 		exit(2);
 	}
+}
+
+static void check_cpus(const char *cpus)
+{
+	const char *bad = cpus ? affinity_check(cpus) : NULL;
+
+	if (!bad)
+		return;
+	log_error("REXEC_QEMU_CPUS: emulator=LIST, vcpuN=LIST and iothreadN=LIST are known, not "
+		  "%.*s",
+		  (int)strcspn(bad, " \t\n"), bad);
+	exit(2);
 }
 
 static void find_programs(const struct options *o, const char *name, struct map_programs *programs)
@@ -242,11 +258,13 @@ int main(int argc, char **argv)
 	get_signals(&spec);
 	spec.umask = get_umask();
 	parse_options(&options, argc, argv);
+	check_cpus(options.cpus);
 	find_programs(&options, argv[optind], &programs);
 	if (argv_plan(&plan, argc - optind, argv + optind, have))
 		die("no memory");
 
 	standin_init(&standin, &plan, &given, options.local);
+	standin.shadows.fixed = options.cpus;
 	if (given_prepare(&given, &standin.crossing, &standin.outlets, &plan, why, sizeof(why))) {
 		log_error("%s", why);
 		standin_fail(&standin, EXIT_REXEC_FAILED);

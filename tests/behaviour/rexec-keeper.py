@@ -176,6 +176,10 @@ def files():
 		   session.refused)
 
 
+def children(pid):
+	return [int(child) for child in open("/proc/%d/task/%d/children" % (pid, pid)).read().split()]
+
+
 def affinity():
 	session = Session(["sleep", "60"])
 	stranger = subprocess.Popen(["sleep", "60"])
@@ -185,6 +189,14 @@ def affinity():
 	tap.result("a thread of the program is pinned", wait_for(lambda: os.sched_getaffinity(session.pid) == {0}),
 		   os.sched_getaffinity(session.pid))
 	check("a stranger's is not", os.sched_getaffinity(stranger.pid), before)
+	family = Session(["sh", "-c", "sleep 60 & sleep 60; :"])
+	wait_for(lambda: len(children(family.pid)) == 2)
+	pids = [family.pid, *children(family.pid)]
+	send_frame(family.sock, AFFINITY, struct.pack(">I", 0) + b"\x01")
+	tap.result("all threads of a program and what it started are pinned",
+		   wait_for(lambda: [os.sched_getaffinity(pid) for pid in pids] == [{0}] * 3), pids)
+	check("a stranger's are not", os.sched_getaffinity(stranger.pid), before)
+	send_frame(family.sock, SIGNAL, bytes([9, 1]))
 	stranger.kill()
 	stranger.wait()
 	send_frame(session.sock, SIGNAL, bytes([9, 0]))

@@ -74,6 +74,7 @@ echo 'qemu-kvm' >"$dir/bad.map"
 it "a malformed map: file and line are named" fails 125 "$dir/bad.map, line 1" "$LIBEXEC/rexec-qemu" --map "$dir/bad.map" echo
 chmod 666 "$dir/bad.map"
 it "a map that anybody may write is refused" fails 125 "$dir/bad.map" "$LIBEXEC/rexec-qemu" --map "$dir/bad.map" echo
+it "CPUs that are not well said: 2, and the word is named" fails 2 "not vcpu=1" env REXEC_QEMU_CPUS='emulator=0 vcpu=1 vcpu2=0' "$LIBEXEC/rexec-qemu" echo
 it "a path that cannot be listened at is named" fails 125 "$dir/none/monitor" qemu echo -qmp "unix:$dir/none/monitor,server=on"
 kill "$server" && wait "$server" 2>/dev/null
 server=
