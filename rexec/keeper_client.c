@@ -42,6 +42,7 @@ void keeper_tell_started(const struct keeper *k)
 
 	frame_start(&f, REQUEST_STARTED);
 	buf_put_u32(&f.buf, (uint32_t)k->pid);
+	buf_put_u64(&f.buf, k->file);
 	keeper_send(k->conn, &f);
 }
 

@@ -68,7 +68,7 @@ enum request_type {
 	REQUEST_SET = 11,     /* u32 thread, 0: all that there are; text NAME=VALUE (control.h) */
 	REQUEST_PING = 12,    /* PONG answers */
 	REQUEST_WINDOW = 13,  /* the terminal's size: u16 rows, columns, and both in pixels */
-	REQUEST_STARTED = 16, /* u32 pid */
+	REQUEST_STARTED = 16, /* u32 pid, u64 another number for another file of the program */
 	REQUEST_REFUSED = 17, /* u8 exit status, text reason */
 	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors */
 	REQUEST_GONE = 19,

@@ -101,6 +101,7 @@ struct session_event {
 	bool survivors;
 	bool timed_out; /* EXITED: because its time was over */
 	pid_t pid;
+	uint64_t file; /* of STARTED: another number when the program is another file, or changed */
 	char reason[SESSION_REASON_MAX];
 };
 

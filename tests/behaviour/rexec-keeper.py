@@ -108,7 +108,7 @@ class Session:
 		send_frame(self.sock, EXEC, payload, passed)
 		os.close(passed[0])
 		kind, payload = receive_frame(self.sock)
-		self.pid = struct.unpack(">I", payload)[0] if kind == STARTED else None
+		self.pid = struct.unpack(">IQ", payload)[0] if kind == STARTED else None
 		self.refused = None if kind == STARTED else (payload[0], payload[5:-1].decode())
 
 	def attach(self, outputs=(), confirm=True, number=1):
@@ -301,7 +301,7 @@ def life_lines():
 	os.close(r)
 	r, w = os.pipe()
 	life, sock, kind, payload = session.attach([w], confirm=False)
-	check("attaching with them is answered", (kind, struct.unpack(">I", payload)[0]), (STARTED, session.pid))
+	check("attaching with them is answered", (kind, struct.unpack(">IQ", payload)[0]), (STARTED, session.pid))
 	check("output that was held all the while comes", os.read(r, 100), b"two\n")
 	life.gone()
 	sock.close()
