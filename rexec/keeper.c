@@ -30,6 +30,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -246,6 +247,25 @@ static pid_t spawn(struct keeper *k, const struct child_fd *fds, const char **fa
 	return child_spawn(&spec, failed);
 }
 
+/* A number that changes when a package brings another file, or somebody writes to it. */
+static uint64_t file_number(const char *path)
+{
+	struct stat st;
+	uint64_t parts[6], number = 0;
+
+	if (stat(path, &st))
+		return 0;
+	parts[0] = st.st_ino;
+	parts[1] = (uint64_t)st.st_size;
+	parts[2] = (uint64_t)st.st_mtim.tv_sec;
+	parts[3] = (uint64_t)st.st_mtim.tv_nsec;
+	parts[4] = (uint64_t)st.st_ctim.tv_sec;
+	parts[5] = (uint64_t)st.st_ctim.tv_nsec;
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		number = (number ^ parts[i]) * UINT64_C(0x9e3779b97f4a7c15);
+	return number;
+}
+
 /* Return: the exit status of a failure, with @reason, 0 when the program runs. */
 static int start(struct keeper *k, char *reason)
 {
@@ -263,6 +283,7 @@ static int start(struct keeper *k, char *reason)
 		err = sessiondir_give(&k->dir);
 	}
 	if (!err) {
+		k->file = file_number(k->admission.path);
 		k->pid = spawn(k, fds, &failed);
 		replace_fd(&k->admission.program, -1);
 		err = MIN(k->pid, 0);

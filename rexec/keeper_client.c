@@ -2,7 +2,6 @@
 #include "keeper_parts.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "canon.h"
+#include "control.h"
 #include "log.h"
 #include "proctree.h"
 #include "util.h"
@@ -42,6 +42,7 @@ void keeper_tell_started(const struct keeper *k)
 
 	frame_start(&f, REQUEST_STARTED);
 	buf_put_u32(&f.buf, (uint32_t)k->pid);
+	buf_put_u64(&f.buf, k->file);
 	keeper_send(k->conn, &f);
 }
 
@@ -168,24 +169,22 @@ static void do_affinity(struct keeper *k, struct buf *payload)
 	pid_t tid = (pid_t)buf_get_u32(payload);
 	size_t n = buf_left(payload);
 	const uint8_t *bits = buf_get_bytes(payload, n);
-	cpu_set_t *set = bits ? CPU_ALLOC(8 * n) : NULL;
-	size_t size = CPU_ALLOC_SIZE(8 * n);
-	int err = 0;
+	struct control c = { .what = CONTROL_AFFINITY };
+	int err;
 
-	if (!set)
+	if (!bits)
 		return;
-	CPU_ZERO_S(size, set);
-	for (size_t cpu = 0; cpu < 8 * n; cpu++)
+	for (size_t cpu = 0; cpu < MIN(8 * n, (size_t)CPU_SETSIZE); cpu++)
 		if (bits[cpu / 8] >> cpu % 8 & 1)
-			CPU_SET_S(cpu, size, set);
-	if (!proctree_has(getpid(), tid))
-		err = ESRCH;
-	else if (sched_setaffinity(tid, size, set))
-		err = errno;
+			CPU_SET(cpu, &c.cpus);
+	err = control_apply(&c, getpid(), tid);
+	/* A new thread has its maker's CPUs. One that was made between the look at the list and its
+	 * maker's turn is found the second time. */
+	if (!err && !tid)
+		err = control_apply(&c, getpid(), tid);
 	if (err)
 		log_warning("session %s: the affinity of thread %d cannot be set: %s", k->dir.id,
-			    tid, strerrordesc_np(err));
-	CPU_FREE(set);
+			    tid, strerrordesc_np(-err));
 }
 
 static void handle_frame(struct keeper *k, uint8_t type, struct buf *payload)

@@ -45,6 +45,7 @@ struct keeper {
 
 	/* the program */
 	pid_t pid;
+	uint64_t file;	  /* another number for another file of the program */
 	uint64_t started; /* loop_now() */
 	int status;
 	bool exited;	/* it ended */

@@ -59,7 +59,7 @@ enum request_type {
 			     * each but the life line u32 the number of the program's that it is for */
 	REQUEST_TTY = 3,    /* text path; "": the terminal that EXEC asked for */
 	REQUEST_SIGNAL = 4, /* u8 signal, u8 to the process group */
-	REQUEST_AFFINITY = 5, /* u32 thread, the rest: CPU n is bit n % 8 of byte n / 8 */
+	REQUEST_AFFINITY = 5, /* u32 thread (0: all), the rest: CPU n is bit n % 8 of byte n / 8 */
 	REQUEST_DONE = 6,     /* EXITED without survivors, or GONE, has arrived */
 	REQUEST_CONFIRM = 7,  /* the answer to ATTACH has arrived */
 	REQUEST_LIST = 8,     /* u32 magic, u16 version */
@@ -68,7 +68,7 @@ enum request_type {
 	REQUEST_SET = 11,     /* u32 thread, 0: all that there are; text NAME=VALUE (control.h) */
 	REQUEST_PING = 12,    /* PONG answers */
 	REQUEST_WINDOW = 13,  /* the terminal's size: u16 rows, columns, and both in pixels */
-	REQUEST_STARTED = 16, /* u32 pid */
+	REQUEST_STARTED = 16, /* u32 pid, u64 another number for another file of the program */
 	REQUEST_REFUSED = 17, /* u8 exit status, text reason */
 	REQUEST_EXITED = 18,  /* u8 killed, u8 exit status or signal, u8 survivors, u8 its time was over, and
 			       * with OFFSETS what offsets_put() puts */

@@ -521,6 +521,7 @@ static bool handle(struct session *s, uint8_t type, struct buf *payload, struct 
 	case REQUEST_STARTED:
 		e->kind = SESSION_STARTED;
 		e->pid = (pid_t)buf_get_u32(payload);
+		e->file = buf_get_u64(payload);
 		s->started = true;
 		return true;
 	case REQUEST_REFUSED:

@@ -103,6 +103,7 @@ struct session_event {
 	bool survivors;
 	bool timed_out; /* EXITED: because its time was over */
 	pid_t pid;
+	uint64_t file; /* of STARTED: another number when the program is another file, or changed */
 	char reason[SESSION_REASON_MAX];
 };
 
@@ -154,8 +155,9 @@ int session_resize(struct session *s, const struct request_terminal *size);
  * answer for SESSION_SILENCE_MS, which session_next() then tells as SESSION_LOST. No-op while lost. */
 void session_beat(struct session *s);
 
-/** session_affinity() - pin HOST thread @tid, of this program, to CPUs: CPU n is bit n % 8 of byte
- * n / 8, @size bytes. 0 when sent (a refusal is in rexec_server's log), or -errno. */
+/** session_affinity() - pin HOST thread @tid, of this program (0: every thread that it has now), to
+ * CPUs: CPU n is bit n % 8 of byte n / 8, @size bytes. 0 when sent (a refusal is in rexec_server's
+ * log), or -errno. */
 int session_affinity(struct session *s, pid_t tid, const uint8_t *cpus, size_t size);
 
 /** session_dial() - a connected socket to the program's twin of listener @number, or a negative

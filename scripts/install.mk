@@ -19,7 +19,7 @@ BUILT_LIBEXEC = $(patsubst $(B)/%,$(FROM)/%,$(filter $(B)/libexec/%,$(PROGRAMS))
 INSTALLED_BIN = $(notdir $(BUILT_BIN)) $(INSTALLED_SCRIPTS)
 INSTALLED_LIBEXEC = $(notdir $(BUILT_LIBEXEC)) rexec-sftp
 INSTALLED_SCRIPTS = virt_start.sh virt_exec.sh virt_umount.sh
-INSTALLED_UNITS = $(patsubst systemd/%.in,%,$(wildcard systemd/*.service.in))
+INSTALLED_UNITS = $(patsubst systemd/%.in,%,$(wildcard systemd/*.service.in systemd/*.timer.in))
 INSTALLED_MAN = $(notdir $(wildcard docs/*.[178]))
 man_section = $(MANDIR)/man$(subst .,,$(suffix $(1)))
 

@@ -28,7 +28,7 @@ lint-scripts: ## shellcheck
 lint-units: PLACE = $(abspath build/lint/installed)
 lint-units: lint-build
 	@$(MAKE) --no-print-directory -s install FROM=build/lint PREFIX=$(PLACE) SYSCONFDIR=$(PLACE)/etc
-	systemd-analyze verify --man=no $(PLACE)/lib/systemd/system/*.service
+	systemd-analyze verify --man=no $(PLACE)/lib/systemd/system/*.service $(PLACE)/lib/systemd/system/*.timer
 
 lint-man:
 	$(if $(wildcard docs/*.[178]),mandoc -T lint -W warning $(wildcard docs/*.[178]))

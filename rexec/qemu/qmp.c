@@ -112,6 +112,7 @@ static void replace_number(struct qmp_reader *r)
 	host = strtoll(r->text.data + r->token, &end, 10);
 	if (errno || *end || !r->names->thread(r->names->arg, host, &local))
 		return;
+	r->threads = true;
 	snprintf(digits, sizeof(digits), "%" PRId64, local);
 	text_cut(&r->text, r->token);
 	text_puts(&r->text, digits);
@@ -260,6 +261,7 @@ static void start_over(struct qmp_reader *r)
 		text_clear(&r->text);
 	text_cut(&r->text, 0);
 	r->kind = QMP_UNKNOWN;
+	r->threads = false;
 	r->id = r->key = r->top = (struct qmp_part){ 0, 0 };
 }
 

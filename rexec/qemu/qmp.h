@@ -32,6 +32,8 @@ struct qmp_names {
 	/** the path of the local terminal for the HOST's, borrowed; NULL: leave the path */
 	const char *(*terminal)(void *arg, const char *host);
 	void *arg;
+	/** a whole message in which threads were replaced, as text; may be NULL */
+	void (*threads)(void *arg, const char *message);
 };
 
 enum qmp_kind {
@@ -55,6 +57,7 @@ struct qmp_reader {
 	struct text text;
 	enum qmp_kind kind;
 	struct qmp_part id; /* the value of "id" as JSON text */
+	bool threads;	    /* it has threads that were replaced */
 
 	/* Where in the structure the next byte stands. */
 	unsigned int depth;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,29 +19,38 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "affinity.h"
 #include "listfile.h"
 #include "log.h"
 #include "map.h"
 #include "standin.h"
+#include "upgrade.h"
 #include "util.h"
 
 #define MAP_FILE SYSCONFDIR "/rexec/qemu.map"
+#define SEEN_DIR "/var/lib/rexec-qemu"
 #define HANDED_OVER_MAX 65536 /* bytes of a file that is handed over */
 
 extern char **environ;
 
 struct options {
-	bool local;
-	const char *map;
+	bool local, check;
+	const char *map, *seen;
+	const char *cpus; /* as affinity_named() has them */
 };
 
 static void usage(FILE *to)
 {
 	fputs("usage: rexec-qemu [--local] [--map FILE] NAME [ARGUMENT...]\n"
+	      "       rexec-qemu [--local] [--map FILE] --check [TRAMPOLINE...]\n"
 	      "Runs the QEMU that NAME stands for on the HOST, as if it ran here. See "
 	      "rexec-qemu(8).\n"
 	      "  --local     on this machine, without udsproxyd (REXEC_LOCAL=1)\n"
 	      "  --map FILE  which program of the HOST stands behind NAME (" MAP_FILE ")\n"
+	      "  --check     touch each TRAMPOLINE (those in libvirt's places) behind which the "
+	      "HOST has\n"
+	      "              another QEMU than before, for libvirt to probe it\n"
+	      "  --seen DIR  where that is noted (" SEEN_DIR ")\n"
 	      "  --help, --version\n",
 	      to);
 }
@@ -50,6 +60,8 @@ static void parse_options(struct options *o, int argc, char **argv)
 	static const struct option known[] = {
 		{ "local", no_argument, NULL, 'l' },
 		{ "map", required_argument, NULL, 'm' },
+		{ "check", no_argument, NULL, 'c' },
+		{ "seen", required_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
@@ -57,7 +69,10 @@ static void parse_options(struct options *o, int argc, char **argv)
 	const char *local = getenv("REXEC_LOCAL");
 	int c;
 
-	*o = (struct options){ .local = local && !strcmp(local, "1"), .map = MAP_FILE };
+	*o = (struct options){ .local = local && !strcmp(local, "1"),
+			       .map = MAP_FILE,
+			       .seen = SEEN_DIR,
+			       .cpus = getenv("REXEC_QEMU_CPUS") };
 	/* "+": what follows NAME is QEMU's. */
 	while ((c = getopt_long(argc, argv, "+", known, NULL)) != -1) {
 		switch (c) {
@@ -66,6 +81,12 @@ static void parse_options(struct options *o, int argc, char **argv)
 			break;
 		case 'm':
 			o->map = optarg;
+			break;
+		case 'c':
+			o->check = true;
+			break;
+		case 's':
+			o->seen = optarg;
 			break;
 		case 'h':
 			usage(stdout);
@@ -78,11 +99,23 @@ static void parse_options(struct options *o, int argc, char **argv)
 			exit(2);
 		}
 	}
-	if (optind == argc) {
+	if (optind == argc && !o->check) {
 		fputs("rexec-qemu: NAME is missing: what QEMU was called by here\n", stderr);
 		usage(stderr);
 		exit(2);
 	}
+}
+
+static void check_cpus(const char *cpus)
+{
+	const char *bad = cpus ? affinity_check(cpus) : NULL;
+
+	if (!bad)
+		return;
+	log_error("REXEC_QEMU_CPUS: emulator=LIST, vcpuN=LIST and iothreadN=LIST are known, not "
+		  "%.*s",
+		  (int)strcspn(bad, " \t\n"), bad);
+	exit(2);
 }
 
 static void find_programs(const struct options *o, const char *name, struct map_programs *programs)
@@ -106,6 +139,49 @@ static void find_programs(const struct options *o, const char *name, struct map_
 			  o->map, line, MAP_PROGRAMS_MAX);
 		exit(EXIT_REXEC_FAILED);
 	}
+}
+
+static int check_one(const struct options *o, const char *path, bool found)
+{
+	const struct upgrade upgrade = { .seen = o->seen, .local = o->local, .found = found };
+	struct map_programs programs;
+	int status;
+
+	find_programs(o, path, &programs);
+	status = upgrade_check(&upgrade, path, &programs);
+	map_free(&programs);
+	return status;
+}
+
+/* Where libvirt looks for QEMU. */
+static int check_places(const struct options *o)
+{
+	glob_t found = { 0 };
+	int status = 0, one;
+
+	glob("/usr/bin/qemu-kvm", 0, NULL, &found);
+	glob("/usr/libexec/qemu-kvm", GLOB_APPEND, NULL, &found);
+	glob("/usr/bin/qemu-system-*", GLOB_APPEND, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		if (!upgrade_is_trampoline(found.gl_pathv[i]))
+			continue;
+		one = check_one(o, found.gl_pathv[i], true);
+		status = one ? one : status;
+	}
+	globfree(&found);
+	return status;
+}
+
+static int check(const struct options *o, char *const *paths)
+{
+	int status = *paths ? 0 : check_places(o), one;
+
+	signal(SIGPIPE, SIG_IGN);
+	for (; *paths; paths++) {
+		one = check_one(o, *paths, false);
+		status = one ? one : status;
+	}
+	return status;
 }
 
 static bool have(const char *path)
@@ -242,11 +318,15 @@ int main(int argc, char **argv)
 	get_signals(&spec);
 	spec.umask = get_umask();
 	parse_options(&options, argc, argv);
+	check_cpus(options.cpus);
+	if (options.check)
+		exit(check(&options, argv + optind));
 	find_programs(&options, argv[optind], &programs);
 	if (argv_plan(&plan, argc - optind, argv + optind, have))
 		die("no memory");
 
 	standin_init(&standin, &plan, &given, options.local);
+	standin.shadows.fixed = options.cpus;
 	if (given_prepare(&given, &standin.crossing, &standin.outlets, &plan, why, sizeof(why))) {
 		log_error("%s", why);
 		standin_fail(&standin, EXIT_REXEC_FAILED);

@@ -24,6 +24,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,10 +58,10 @@ static int pin(void *arg, pid_t host, const uint8_t *cpus, size_t size)
 static void on_tick(void *arg)
 {
 	struct standin *s = arg;
+	bool told = shadow_mirror(&s->shadows, pin, s);
 
-	shadow_mirror(&s->shadows, pin, s);
 	terminal_look(&s->terminals);
-	if (s->shadows.n || s->terminals.n)
+	if (s->shadows.n || s->terminals.n || !told)
 		loop_timer_start(&s->loop, &s->tick, TICK_MS, on_tick, s);
 }
 
@@ -79,6 +80,33 @@ static bool local_thread(void *arg, int64_t host, int64_t *local)
 	*local = shadow_of(&s->shadows, host);
 	need_tick(s);
 	return true;
+}
+
+/* Of an answer to query-cpus-fast or query-iothreads. */
+static void name_thread(struct standin *s, struct json_object *of)
+{
+	struct json_object *thread, *value;
+	char name[64] = "";
+
+	if (!json_object_object_get_ex(of, "thread-id", &thread))
+		return;
+	if (json_object_object_get_ex(of, "cpu-index", &value))
+		snprintf(name, sizeof(name), "vcpu%d", json_object_get_int(value));
+	else if (json_object_object_get_ex(of, "id", &value))
+		snprintf(name, sizeof(name), "%.60s", json_object_get_string(value));
+	shadow_name(&s->shadows, json_object_get_int(thread), name);
+}
+
+static void name_threads(void *arg, const char *message)
+{
+	struct standin *s = arg;
+	struct json_object *root = s->shadows.fixed ? json_tokener_parse(message) : NULL, *list;
+
+	if (json_object_object_get_ex(root, "return", &list) &&
+	    json_object_is_type(list, json_type_array))
+		for (size_t i = 0; i < json_object_array_length(list); i++)
+			name_thread(s, json_object_array_get_idx(list, i));
+	json_object_put(root);
 }
 
 static const char *local_terminal(void *arg, const char *host)
@@ -212,7 +240,7 @@ static void daemonize(struct standin *s)
 		;
 	close(parent[0]);
 	/* Threads do not survive a fork; names are given anew. */
-	s->shadows = (struct shadows){ 0 };
+	s->shadows = (struct shadows){ .fixed = s->shadows.fixed };
 	s->leave = false;
 	s->in_pidfile = s->plan->pidfile;
 	detach();
@@ -229,6 +257,7 @@ static void on_started(struct standin *s)
 	s->in_pidfile = path && !ret;
 	if (ret)
 		log_warning("%s: %s", path, strerrordesc_np(-ret));
+	on_tick(s); /* libvirt pins the emulator before it executes us */
 }
 
 static void on_exited(struct standin *s, const struct session_event *event)
@@ -323,8 +352,11 @@ static void on_attach(void *arg)
 
 	if (!ret) {
 		log_info("the link to the HOST is back");
+		shadow_tell_again(&s->shadows);
 		if (!s->started)
 			on_started(s);
+		else
+			on_tick(s);
 		send_unsent(s);
 		watch_session(s);
 		session_ready(s, POLLIN);
@@ -380,7 +412,7 @@ void standin_init(struct standin *s, const struct argv_plan *plan, struct given 
 	*s = (struct standin){ .plan = plan, .given = given, .signal_fd = -1 };
 	loop_init(&s->loop);
 	sigemptyset(&s->unsent);
-	s->names = (struct qmp_names){ local_thread, local_terminal, s };
+	s->names = (struct qmp_names){ local_thread, local_terminal, s, name_threads };
 	s->crossing = (struct crossing){ .loop = &s->loop, .local = local };
 	s->outlets = (struct outlets){
 		.setting = { &s->loop, &s->crossing, &s->names },

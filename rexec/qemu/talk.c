@@ -452,9 +452,12 @@ static struct talk_command *answered(struct talk *t)
 
 static int remote_answers(struct talk *t)
 {
+	const struct qmp_reader *r = &t->from_remote;
 	struct talk_command *c = answered(t);
 	int ret;
 
+	if (r->threads && r->names->threads)
+		r->names->threads(r->names->arg, r->text.data);
 	if (!c)
 		return pass_on(t);
 	if (c->ours) {

@@ -3,9 +3,7 @@
 """A second implementation of the client's side of rexec/request.h against the real rexec_server:
 private files and the session's directory, CPU affinity, terminals, the life line's two ends, visitors."""
 
-import array
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -16,120 +14,25 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, TOP + "/tests/lib")
+import keeperclient  # pylint: disable=wrong-import-position
+from keeperclient import (  # pylint: disable=wrong-import-position
+	AFFINITY, CONFIRM, DETACHED, DONE, EXITED, EXPAND, GONE, HELD, INFO, KEEP, KILL, LIST, MAGIC, OUTPUT, PASS, PING, PONG,
+	PROGRAM, REFUSED, RESULT, SET, SIGNAL, STARTED, TERMINAL, TTY, VERSION, WINDOW, connect, receive_exactly, receive_frame,
+	send_frame, text)
 from keepers import end_keepers  # pylint: disable=wrong-import-position
 from proxypair import wait_for  # pylint: disable=wrong-import-position
 from rexecs import alive, parent  # pylint: disable=wrong-import-position
 from tap import Tap  # pylint: disable=wrong-import-position
 
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
-MAGIC, VERSION = 0x52455843, 2
-EXEC, ATTACH, TTY, SIGNAL, AFFINITY, DONE, CONFIRM, LIST, INFO, KILL, SET, PING, WINDOW = range(1, 14)
-STARTED, REFUSED, EXITED, GONE, RESULT, PONG, PROGRAM = range(16, 23)
-KEEP, EXPAND, PROXIED, DETACHED = 1, 2, 4, 8
-PASS, OUTPUT, LISTENER, TERMINAL = 1, 2, 3, 4
-HELD = None	# instead of a descriptor: an OUTPUT that an ATTACH brings
 tap = Tap()
 place = tempfile.mkdtemp(prefix="rexec.", dir="/var/tmp")
 os.chmod(place, 0o755)
 run_dir = place + "/run"
 
 
-def text(s):
-	s = s.encode() + b"\0"
-	return struct.pack(">I", len(s)) + s
-
-
-def table(entries):
-	return struct.pack(">I", len(entries)) + b"".join(entries)
-
-
-def send_frame(sock, kind, payload=b"", fds=()):
-	frame = struct.pack(">IB", len(payload), kind) + payload
-	control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-	sent = sock.sendmsg([frame], control)
-	if sent < len(frame):
-		sock.sendall(frame[sent:])
-
-
-def receive_exactly(sock, n):
-	data = b""
-	while len(data) < n:
-		more = sock.recv(n - len(data))
-		if not more:
-			raise EOFError
-		data += more
-	return data
-
-
-def receive_frame(sock):
-	length, kind = struct.unpack(">IB", receive_exactly(sock, 5))
-	return kind, receive_exactly(sock, length)
-
-
-def connect(path):
-	sock = socket.socket(socket.AF_UNIX)
-	sock.settimeout(10)
-	sock.connect(path)
-	return sock
-
-
-class LifeLine:
-	"""A socketpair; lost() ends it as udsproxyd ends one whose link was lost."""
-
-	def __init__(self):
-		self.ours, self.theirs = socket.socketpair()
-		self.theirs.send(b"x") # stays unread at our end: closing that gives ECONNRESET, not EOF
-
-	def passed(self):
-		fd = self.theirs.detach()
-		return fd
-
-	def lost(self):
-		self.ours.close()
-
-	def gone(self):
-		self.ours.recv(1)
-		self.ours.close()
-
-
-class Session:
-	def __init__(self, argv, flags=0, fds=(), files=(), cwd="/", seconds=0, size=(0, 0)):
-		self.id = secrets.token_hex(16)
-		self.dir = f"{run_dir}/sessions/{self.id}"
-		self.life = LifeLine()
-		passed = [self.life.passed()] + sorted({fd for _, _, fd in fds} - {HELD})
-		entries = [struct.pack(">IBH", number, kind, 0 if fd is HELD else passed.index(fd)) for number, kind, fd in fds]
-		payload = struct.pack(">IHHHIQQ", MAGIC, VERSION, flags, len(passed), 0o022, 0, 0) + \
-			text(self.id) + text(cwd) + text("") + struct.pack(">QQ", 2**64 - 1, 2**64 - 1) * 14 + \
-			struct.pack(">I", seconds) + struct.pack(">4H4I17s", *size, 0, 0, 0, 0, 0, 0, b"") + \
-			table([text(arg) for arg in argv]) + table([]) + table(entries) + \
-			table([text(name) + struct.pack(">I", len(data)) + data for name, data in files])
-		self.sock = connect(run_dir + "/rexec.sock")
-		send_frame(self.sock, EXEC, payload, passed)
-		os.close(passed[0])
-		kind, payload = receive_frame(self.sock)
-		self.pid = struct.unpack(">I", payload)[0] if kind == STARTED else None
-		self.refused = None if kind == STARTED else (payload[0], payload[5:-1].decode())
-
-	def attach(self, outputs=(), confirm=True, number=1):
-		life = LifeLine()
-		fds = [life.passed(), *outputs]
-		sock = connect(self.dir + "/keeper.sock")
-		send_frame(sock, ATTACH, struct.pack(">IHHH", MAGIC, VERSION, 0, len(fds)) +
-			   struct.pack(">I", number) * len(outputs), fds)
-		os.close(fds[0])
-		kind, payload = receive_frame(sock)
-		if kind == STARTED and confirm:
-			send_frame(sock, CONFIRM)
-		return life, sock, kind, payload
-
-
-	def visit(self, kind, payload=b""):
-		"""The keeper's answer to this one frame."""
-		with connect(self.dir + "/keeper.sock") as sock:
-			send_frame(sock, kind, payload)
-			kind, payload = receive_frame(sock)
-		return (kind, struct.unpack_from(">H", payload)[0]) if kind == RESULT else (kind, payload)
+def Session(argv, **options):
+	return keeperclient.Session(run_dir, argv, **options)
 
 
 def check(name, got, want):
@@ -163,6 +66,10 @@ def files():
 		   session.refused)
 
 
+def children(pid):
+	return [int(child) for child in open("/proc/%d/task/%d/children" % (pid, pid)).read().split()]
+
+
 def affinity():
 	session = Session(["sleep", "60"])
 	stranger = subprocess.Popen(["sleep", "60"])
@@ -172,6 +79,14 @@ def affinity():
 	tap.result("a thread of the program is pinned", wait_for(lambda: os.sched_getaffinity(session.pid) == {0}),
 		   os.sched_getaffinity(session.pid))
 	check("a stranger's is not", os.sched_getaffinity(stranger.pid), before)
+	family = Session(["sh", "-c", "sleep 60 & sleep 60; :"])
+	wait_for(lambda: len(children(family.pid)) == 2)
+	pids = [family.pid, *children(family.pid)]
+	send_frame(family.sock, AFFINITY, struct.pack(">I", 0) + b"\x01")
+	tap.result("all threads of a program and what it started are pinned",
+		   wait_for(lambda: [os.sched_getaffinity(pid) for pid in pids] == [{0}] * 3), pids)
+	check("a stranger's are not", os.sched_getaffinity(stranger.pid), before)
+	send_frame(family.sock, SIGNAL, bytes([9, 1]))
 	stranger.kill()
 	stranger.wait()
 	send_frame(session.sock, SIGNAL, bytes([9, 0]))
@@ -276,7 +191,7 @@ def life_lines():
 	os.close(r)
 	r, w = os.pipe()
 	life, sock, kind, payload = session.attach([w], confirm=False)
-	check("attaching with them is answered", (kind, struct.unpack(">I", payload)[0]), (STARTED, session.pid))
+	check("attaching with them is answered", (kind, struct.unpack(">IQ", payload)[0]), (STARTED, session.pid))
 	check("output that was held all the while comes", os.read(r, 100), b"two\n")
 	life.gone()
 	sock.close()

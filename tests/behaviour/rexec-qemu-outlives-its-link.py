@@ -256,12 +256,21 @@ hosts_fds = [os.readlink(f) for f in glob.glob('/proc/%d/fd/*' % vm.qemu())]
 ok(not any(f.startswith(vm.dir) for f in hosts_fds), 'and does not cross')
 
 
+def qemus_cpus():
+    return [sorted(os.sched_getaffinity(int(t))) for t in os.listdir('/proc/%d/task' % vm.qemu())]
+
+
+everywhere = os.sched_getaffinity(0)
 if os.cpu_count() > 1:
     os.sched_setaffinity(threads[1], {1})
     # QEMU names its threads only when asked to; there is one that may run on CPU 1 alone
-    ok(wait_for(3, lambda: [1] in [sorted(os.sched_getaffinity(int(t))) for t in os.listdir('/proc/%d/task' % vm.qemu())]),
-       "pinning such a thread pins QEMU's")
-    os.sched_setaffinity(threads[1], os.sched_getaffinity(0))
+    ok(wait_for(3, lambda: qemus_cpus().count([1]) == 1), "pinning such a thread pins QEMU's")
+    os.sched_setaffinity(vm.process.pid, {0})
+    ok(wait_for(3, lambda: sorted(c for c in qemus_cpus() if c != [0]) == sorted([[1], sorted(everywhere)])),
+       'pinning this process pins all others of QEMU, and the CPUs stay where they were')
+    for thread in vm.process.pid, threads[1]:
+        os.sched_setaffinity(thread, everywhere)
+    ok(wait_for(3, lambda: all(c == sorted(everywhere) for c in qemus_cpus())), 'and all go everywhere again')
 
 
 def terminal_of(m):
@@ -347,10 +356,13 @@ def same():
     return vm.process.poll() is None and vm.qemu() == qemu
 
 
+thread = monitor.ask('query-cpus-fast')['return'][1]['thread-id']
 for side in 'dpu', 'host':
     hosts = vm.hosts_monitor()
     proxies[side].kill()
     sent = monitor.send('query-name')
+    if os.cpu_count() > 1:
+        os.sched_setaffinity(thread, {1})
     ok(not monitor.ended(1) and same(), "kill -9 of %s's udsproxyd: the monitor stays open, and nothing ends" % side.upper())
     hosts.ask('stop')
     hosts.socket.close()
@@ -358,6 +370,9 @@ for side in 'dpu', 'host':
     answer = monitor.answer()
     ok(answer and answer['id'] == sent and answer['return'] == {'name': 'outlives'}, 'what was asked meanwhile is answered when it is back')
     ok(monitor.event('STOP'), 'that QEMU stopped meanwhile is told')
+    if os.cpu_count() > 1:
+        ok(wait_for(5, lambda: qemus_cpus().count([1]) == 1), 'what was pinned meanwhile is pinned')
+        os.sched_setaffinity(thread, everywhere)
     ok(monitor.ask('cont') is not None and monitor.event('RESUME') and same(), 'and all goes on')
     threads_now = [cpu['thread-id'] for cpu in monitor.ask('query-cpus-fast')['return']]
     ok(all(os.path.exists('/proc/%d/task/%d' % (vm.process.pid, t)) for t in threads_now), 'with thread ids that are here')

@@ -74,8 +74,35 @@ echo 'qemu-kvm' >"$dir/bad.map"
 it "a malformed map: file and line are named" fails 125 "$dir/bad.map, line 1" "$LIBEXEC/rexec-qemu" --map "$dir/bad.map" echo
 chmod 666 "$dir/bad.map"
 it "a map that anybody may write is refused" fails 125 "$dir/bad.map" "$LIBEXEC/rexec-qemu" --map "$dir/bad.map" echo
+it "CPUs that are not well said: 2, and the word is named" fails 2 "not vcpu=1" env REXEC_QEMU_CPUS='emulator=0 vcpu=1 vcpu2=0' "$LIBEXEC/rexec-qemu" echo
+### --check: is there another QEMU than before? ###
+
+for name in cat nowhere listed; do
+	cp "$top/scripts/qemu-kvm" "$dir/$name"
+done
+check() { qemu --seen "$dir/seen" --check "$@"; }
+touched() { # TRAMPOLINE CMD... - CMD succeeds, and TRAMPOLINE has another ctime
+	local before
+	before=$(stat -c %z "$1")
+	"${@:2}" && [ "$(stat -c %z "$1")" != "$before" ]
+}
+untouched() {
+	local before
+	before=$(stat -c %z "$1")
+	"${@:2}" && [ "$(stat -c %z "$1")" = "$before" ]
+}
+echo 'cat /usr/bin/cat' >>"$dir/qemu.map"
+it "--check touches a trampoline that it sees for the first time" touched "$dir/cat" check "$dir/cat"
+it "and not again" untouched "$dir/cat" check "$dir/cat"
+it "nor when it cannot ask: status 127" untouched "$dir/nowhere" fails 127 "$dir/nowhere: the HOST's QEMU cannot be asked" check "$dir/nowhere"
+it "or 126" untouched "$dir/listed" fails 126 "/usr/bin/env" check "$dir/listed"
+all_asked() { touched "$dir/cat" fails 127 "$dir/nowhere" check "$dir/nowhere" "$dir/cat"; }
+echo 'cat /usr/bin/printf' >>"$dir/qemu.map"
+it "one that cannot be asked is no reason to leave another out; another program is another QEMU" all_asked
+
 it "a path that cannot be listened at is named" fails 125 "$dir/none/monitor" qemu echo -qmp "unix:$dir/none/monitor,server=on"
 kill "$server" && wait "$server" 2>/dev/null
 server=
 it "no rexec_server: 125, and it is named" fails 125 "rexec_server is not running" qemu echo
+it "--check: the same, and nothing is touched" untouched "$dir/cat" fails 125 "rexec_server is not running" check "$dir/cat"
 tap_done

@@ -4,17 +4,14 @@
 start itself with a whitelist that others could write; says what it would make of one (--check), and
 what it made of one that was changed (SIGHUP, qtcfg)."""
 
-import array
 import hashlib
 import mmap
 import os
 import random
 import re
-import secrets
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -23,6 +20,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, TOP + "/tests/lib")
+import keeperclient  # pylint: disable=wrong-import-position
 from proxypair import wait_for  # pylint: disable=wrong-import-position
 from tap import Tap  # pylint: disable=wrong-import-position
 
@@ -415,24 +413,9 @@ def ways():
 	shutil.rmtree(others)
 
 
-def text(words):
-	data = words.encode() + b"\0"
-	return struct.pack(">I", len(data)) + data
-
-
 def ask_expanded(argv):
-	"""An EXEC whose arguments name the session's directory as @DIR@: (its directory, was it started)."""
-	ident = secrets.token_hex(16)
-	ours, theirs = socket.socketpair()
-	payload = struct.pack(">IHHHIQQ", 0x52455843, 1, 2, 1, 0o022, 0, 0) + text(ident) + text("/") + text("") + \
-		struct.pack(">QQ", 2**64 - 1, 2**64 - 1) * 14 + \
-		struct.pack(">I", len(argv)) + b"".join(text(arg) for arg in argv) + struct.pack(">III", 0, 0, 0)
-	with ours, theirs, socket.socket(socket.AF_UNIX) as s:
-		s.settimeout(10)
-		s.connect(run_dir + "/rexec.sock")
-		s.sendmsg([struct.pack(">IB", len(payload), 1) + payload],
-			  [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
-		return s.recv(5)[4] == 16
+	"""Was it started? Its arguments name the session's directory as @DIR@."""
+	return keeperclient.Session(run_dir, argv, flags=keeperclient.EXPAND).pid is not None
 
 
 def expanded():
