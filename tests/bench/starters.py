@@ -29,6 +29,7 @@ class Starter(relays.Relay):
 	warm = ["warm", "--", TRUE]
 	# how many it starts at once, and holds
 	at_once_max, programs_max, few = PROGRAMS_MAX, PROGRAMS_MAX, None
+	slow = False
 
 	def command(self):
 		"""What stands before the program."""
@@ -123,6 +124,7 @@ class ColdSsh(Starter, RootHere):
 
 	name, label = "cold-ssh", "ssh, cold"
 	settings = f"a connection for each program, MaxStartups {ENOUGH}, the rest as ssh, warm"
+	slow = True
 	programs_max, few = 100, "each takes a connection and several MiB"
 	config = f"MaxStartups {ENOUGH}\n"
 
@@ -138,6 +140,7 @@ class Dropbear(Starter, RootHere):
 
 	name = label = "dropbear"
 	settings = "a connection for each program, as many at once as it lets in from one address; login shell /bin/sh"
+	slow = True
 	at_once_max, programs_max = 4, 100
 	few = "it lets in five that have not logged in yet, from one address"
 
