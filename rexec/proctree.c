@@ -2,9 +2,14 @@
 /*
  * proctree.c - how descendants are found
  *
- * One pass over /proc notes every process and its parent; then those whose chain of parents
- * leads to us are visited. A process that is started meanwhile is missed: who must not miss
- * any (the end of a program) does it again until none is left.
+ * From the top downwards, by the lists of children that the kernel has: what it costs depends on
+ * what is below, not on how many processes the machine has. An orphan that became ours after our
+ * own list was read is seen because that is read again, until it says nothing new. A process that
+ * is started meanwhile may be missed: who must not miss any (the end of a program) does it again
+ * until none is left.
+ *
+ * A kernel without those lists (CONFIG_PROC_CHILDREN) has one pass over /proc, which notes every
+ * process and its parent; then it is asked whose chain of parents leads there.
  */
 #include "proctree.h"
 
@@ -18,6 +23,8 @@
 #include <unistd.h>
 
 #include "util.h"
+
+#define PASSES_MAX 8 /* a program that forks without end is not to hold us */
 
 struct process {
 	pid_t pid, parent;
@@ -54,10 +61,10 @@ static pid_t parent_of(pid_t pid)
 	return status_field(pid, "\nPPid:\t");
 }
 
-static void add(struct table *t, pid_t pid)
+static void add(struct table *t, pid_t pid, pid_t parent)
 {
 	if (t->n == t->size) {
-		size_t size = t->size ? 2 * t->size : 256;
+		size_t size = t->size ? 2 * t->size : 16;
 		struct process *list = reallocarray(t->list, size, sizeof(*list));
 
 		if (!list)
@@ -65,10 +72,77 @@ static void add(struct table *t, pid_t pid)
 		t->list = list;
 		t->size = size;
 	}
-	t->list[t->n++] = (struct process){ pid, parent_of(pid) };
+	t->list[t->n++] = (struct process){ pid, parent };
 }
 
-static struct table read_table(void)
+static const struct process *find(const struct table *t, pid_t pid)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (t->list[i].pid == pid)
+			return &t->list[i];
+	return NULL;
+}
+
+/* ---- by the kernel's lists ---- */
+
+static void children_path(char *path, size_t size, pid_t pid, pid_t tid)
+{
+	snprintf(path, size, "/proc/%d/task/%d/children", pid, tid);
+}
+
+static void add_children_of_thread(struct table *t, pid_t pid, pid_t tid)
+{
+	char path[64];
+	FILE *children;
+	pid_t child;
+
+	children_path(path, sizeof(path), pid, tid);
+	children = fopen(path, "re");
+	while (children && fscanf(children, "%d", &child) == 1)
+		if (!find(t, child))
+			add(t, child, pid);
+	if (children)
+		fclose(children);
+}
+
+static void add_children(struct table *t, pid_t pid)
+{
+	char path[64];
+	const struct dirent *e;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (e = readdir(tasks)))
+		if (atoi(e->d_name) > 0)
+			add_children_of_thread(t, pid, (pid_t)atoi(e->d_name));
+	if (tasks)
+		closedir(tasks);
+}
+
+static bool has_children_lists(pid_t top)
+{
+	char path[64];
+
+	children_path(path, sizeof(path), top, top);
+	return !access(path, R_OK);
+}
+
+static void walk(struct table *t, pid_t top)
+{
+	size_t known, pass = 0;
+
+	do {
+		known = t->n;
+		add_children(t, top);
+		for (size_t i = known; i < t->n; i++)
+			add_children(t, t->list[i].pid);
+	} while (t->n > known && ++pass < PASSES_MAX);
+}
+
+/* ---- by all of /proc ---- */
+
+static struct table read_all(void)
 {
 	struct table t = { 0 };
 	DIR *proc = opendir("/proc");
@@ -76,39 +150,56 @@ static struct table read_table(void)
 
 	while (proc && (e = readdir(proc)))
 		if (atoi(e->d_name) > 0)
-			add(&t, (pid_t)atoi(e->d_name));
+			add(&t, (pid_t)atoi(e->d_name), parent_of((pid_t)atoi(e->d_name)));
 	if (proc)
 		closedir(proc);
 	return t;
 }
 
-static pid_t parent_in(const struct table *t, pid_t pid)
-{
-	for (size_t i = 0; i < t->n; i++)
-		if (t->list[i].pid == pid)
-			return t->list[i].parent;
-	return 0;
-}
-
 static bool below(const struct table *t, pid_t pid, pid_t top)
 {
+	const struct process *process = find(t, pid);
+
 	/* Bounded: entries read at different times could form a ring. */
-	for (size_t depth = 0; pid > 0 && depth <= t->n; depth++) {
-		pid = parent_in(t, pid);
-		if (pid == top)
+	for (size_t depth = 0; process && depth <= t->n; depth++) {
+		if (process->parent == top)
 			return true;
+		process = find(t, process->parent);
 	}
 	return false;
 }
 
+static void scan(struct table *t, pid_t top)
+{
+	struct table all = read_all();
+
+	for (size_t i = 0; i < all.n; i++)
+		if (below(&all, all.list[i].pid, top))
+			add(t, all.list[i].pid, all.list[i].parent);
+	free(all.list);
+}
+
+/* ---- what is done with them ---- */
+
+/* All that descend from @top. */
+static struct table read_table(pid_t top)
+{
+	struct table t = { 0 };
+
+	if (has_children_lists(top))
+		walk(&t, top);
+	else
+		scan(&t, top);
+	return t;
+}
+
 int proctree_each(pid_t top, int (*visit)(pid_t pid, void *arg), void *arg)
 {
-	struct table t = read_table();
+	struct table t = read_table(top);
 	int ret = -ESRCH;
 
 	for (size_t i = 0; i < t.n && (!ret || ret == -ESRCH); i++)
-		if (below(&t, t.list[i].pid, top))
-			ret = visit(t.list[i].pid, arg);
+		ret = visit(t.list[i].pid, arg);
 	free(t.list);
 	return ret;
 }
@@ -126,8 +217,8 @@ void proctree_kill(int signo)
 
 int proctree_kill_children(int signo, bool group)
 {
-	struct table t = read_table();
 	pid_t self = getpid();
+	struct table t = read_table(self);
 	int n = 0;
 
 	for (size_t i = 0; i < t.n; i++) {

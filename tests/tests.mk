@@ -122,16 +122,22 @@ fuzz: ## parsers and the stream against libFuzzer (FUZZ_SECONDS=60 each)
 
 # ---- how fast --------------------------------------------------------------------------------
 # QUICK=1: one short round. RECORD=1: also what the README shows. BENCH_FLAGS: tests/bench/bench --help.
-.PHONY: bench bench-programs
+.PHONY: bench bench-rexec bench-programs
 $(B)/bench/measure: $(call objects,tests/bench/measure tests/bench/serve tests/bench/stream)
+$(B)/bench/launch: $(call objects,tests/bench/launch tests/bench/stream)
 $(B)/bench/bare-relay: $(call objects,tests/bench/bare_relay tests/bench/stream)
 $(B)/bench/%:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread $(LIBS)
-bench-programs: programs $(B)/bench/measure $(B)/bench/bare-relay
+bench-programs: programs $(B)/bench/measure $(B)/bench/launch $(B)/bench/bare-relay
+run_bench = BIN=$(abspath $(B))/bin LIB=$(abspath $(B))/lib BENCH=$(abspath $(B))/bench \
+	tests/bench/$(1) $(if $(filter 1,$(QUICK)),--quick) \
+	$(if $(filter 1,$(RECORD)),--csv docs/figures/$(1).csv --svg docs/figures/$(1).svg) $(BENCH_FLAGS)
 bench: ## how fast connections are, beside other relays (as root; QUICK=1, RECORD=1, BENCH_FLAGS=)
 	@scripts/install-deps build bench
 	+@$(MAKE) --no-print-directory -s bench-programs
-	@BIN=$(abspath $(B))/bin LIB=$(abspath $(B))/lib BENCH=$(abspath $(B))/bench \
-		tests/bench/bench $(if $(filter 1,$(QUICK)),--quick) \
-		$(if $(filter 1,$(RECORD)),--csv docs/figures/bench.csv --svg docs/figures/bench.svg) $(BENCH_FLAGS)
+	@$(call run_bench,bench)
+bench-rexec: ## what a start on the HOST costs, beside ssh and dropbear (the same)
+	@scripts/install-deps build bench
+	+@$(MAKE) --no-print-directory -s bench-programs
+	@$(call run_bench,bench-rexec)

@@ -76,27 +76,6 @@ static int join(enum op op, int passed)
 	return fd;
 }
 
-/* ---- with who has started us ------------------------------------------------------------------
- */
-
-/* Say a line, and wait for one. False: there is none any more. */
-static bool told(const char *line)
-{
-	char c = 0;
-
-	puts(line);
-	fflush(stdout);
-	while (c != '\n')
-		if (read(STDIN_FILENO, &c, 1) != 1)
-			return false;
-	return true;
-}
-
-static uint64_t nanoseconds(const char *text)
-{
-	return (uint64_t)(atof(text) * 1e9);
-}
-
 /* ---- round trips -------------------------------------------------------------------------------
  */
 

@@ -45,6 +45,8 @@ class Relay:
 	"""What all have in common."""
 
 	number = 0
+	settings = None  # what it was given that the table should say
+	warm = ["warm"]  # a measuring client's arguments that wait until it works
 	passes_pipes = False
 	shim = False
 	# that each half has open for a connection, and besides
@@ -73,6 +75,10 @@ class Relay:
 	def missing(self):
 		"""Why it cannot be measured here, or None."""
 		return None
+
+	def client(self, *args):
+		"""The command of a measuring client with these arguments."""
+		return [os.environ["BENCH"] + "/measure", self.path, *args]
 
 	def argvs(self):
 		"""The far half's and the near half's command."""
@@ -204,19 +210,19 @@ class Socat(Relay):
 				     f"TCP:{self.endpoint},nodelay"])
 
 
-class Ssh(Relay):
-	"""ssh -L, whose connection stands already; the faster of its usual ciphers."""
+class Sshd(Relay):
+	"""An sshd on the far side; what its clients have in common. The faster of its usual ciphers."""
 
-	name, label = "ssh", "ssh -L"
-	connections_max, few = 1000, "its time for one grows with their number, and 2,000 take 16 s"
 	sshd = "/usr/sbin/sshd"
+	config = ""
 
 	def missing(self):
 		there = shutil.which("ssh") and shutil.which("ssh-keygen") and os.path.exists(self.sshd)
 		return None if there else "not installed"
 
-	def start(self):
-		self.place = self.pair.place + "/ssh"
+	def start_server(self, before=""):
+		"""@before: a shell command that runs in its mount namespace before it."""
+		self.place = f"{self.pair.place}/{self.name}.d"
 		if not os.path.exists(self.place):
 			os.mkdir(self.place, 0o700)
 			for key in "host", "user":
@@ -225,26 +231,40 @@ class Ssh(Relay):
 			with open(self.place + "/sshd_config", "w", encoding="ascii") as f:
 				f.write(f"ListenAddress {self.endpoint}\nHostKey {self.place}/host\n"
 					f"AuthorizedKeysFile {self.place}/user.pub\nStrictModes no\nUsePAM no\n"
-					"PermitRootLogin prohibit-password\nPidFile none\nUseDNS no\n"
-					"AllowStreamLocalForwarding yes\nStreamLocalBindUnlink yes\n")
+					"PermitRootLogin prohibit-password\nPidFile none\nUseDNS no\n" + self.config)
 		# sshd wants an empty /run/sshd, and gets a /run of its own for that
 		self.far = [self.popen(self.pair.h, CONTAINED + [
-			"sh", "-c", f"mount -t tmpfs run /run && mkdir -m 755 /run/sshd && "
+			"sh", "-c", f"mount -t tmpfs run /run && mkdir -m 755 /run/sshd && {before}"
 			f"exec {self.sshd} -D -e -f {self.place}/sshd_config"])]
-		argv = ["ssh", "-N", "-F", "/dev/null", "-i", self.place + "/user", "-p", str(self.port),
+
+	def ssh(self, *options):
+		return ["ssh", "-F", "/dev/null", "-i", self.place + "/user", "-p", str(self.port),
 			"-c", "aes128-gcm@openssh.com", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
 			"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-			"-o", "ExitOnForwardFailure=yes", "-L", f"{self.path}:{self.server}",
-			"root@" + self.pair.h.address]
+			*options, "root@" + self.pair.h.address]
+
+	def connect(self, argv, socket):
+		"""Start the near half, which is to make a socket; it gives up when sshd does not listen yet."""
 
 		def connected():
-			"""It gives up when sshd does not listen yet."""
 			if not self.near or self.near[0].poll() is not None:
 				self.near = [self.popen(self.pair.d, argv)]
 				time.sleep(0.05)
-			return os.path.exists(self.pair.d.outside(self.path))
+			return os.path.exists(self.pair.d.outside(socket))
 
 		wait_for(connected)
+
+
+class Ssh(Sshd):
+	"""ssh -L, whose connection stands already."""
+
+	name, label = "ssh", "ssh -L"
+	connections_max, few = 1000, "its time for one grows with their number, and 2,000 take 16 s"
+	config = "AllowStreamLocalForwarding yes\nStreamLocalBindUnlink yes\n"
+
+	def start(self):
+		self.start_server()
+		self.connect(self.ssh("-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{self.path}:{self.server}"), self.path)
 
 
 class Haproxy(Relay):

@@ -5,19 +5,17 @@ import collections
 import csv
 import os
 import statistics
+import typing
 from xml.sax.saxutils import escape
-
-# Two that are alike differ by so much.
-NOISE = 0.95
-STALL_US = 40000  # a delayed acknowledgement that somebody waits for
 
 Row = collections.namedtuple("Row", "key label unit higher shown", defaults=[True])
 
 
 class Results:
-	"""Values by row, candidate, and turn of a round."""
+	"""Values by row, candidate, and turn of a round. Ratios are told to the candidate `base`, and ours to `floor`."""
 
-	def __init__(self):
+	def __init__(self, base, floor):
+		self.base, self.floor = base, floor
 		self.rows, self.rounds = [], 0
 		self.load = os.getloadavg()[0]
 		self.values = {}
@@ -69,16 +67,18 @@ def table(results):
 	names = list(results.labels)
 	shown = [row for row in results.rows if row.shown]
 	width = max(len(row.label) + len(row.unit) + 2 for row in shown)
-	lines = [f"{circumstances(results)}, load before {results.load:.1f}; x is the ratio to the bare relay", "",
-		 "".ljust(width) + "".join(f"{results.labels[name][:15]:>16}" for name in names) + "   ours/direct"]
+	lines = [f"{circumstances(results)}, load before {results.load:.1f}; x is the ratio to "
+		 f"{results.labels.get(results.base, results.base)}", "",
+		 "".ljust(width) + "".join(f"{results.labels[name][:15]:>16}" for name in names) +
+		 f"ours/{results.floor}".rjust(14)]
 	for row in shown:
 		cells = ""
 		for name in names:
 			value = results.median(row.key, name)
-			ratio = results.ratio(row.key, name, "bare") if name != "bare" else None
+			ratio = results.ratio(row.key, name, results.base) if name != results.base else None
 			cells += f"{figure(value):>8}{times(ratio):>8}"
 		lines.append(f"{row.label}, {row.unit}".ljust(width) + cells +
-			     f"{times(results.ratio(row.key, 'ours', 'direct')):>14}")
+			     f"{times(results.ratio(row.key, 'ours', results.floor)):>14}")
 	for told in results.notes, results.failures:
 		lines += [f"{results.labels[name]}: {text}" for name, texts in told.items() for text in texts]
 	return "\n".join(lines)
@@ -87,7 +87,8 @@ def table(results):
 def write_csv(results, path):
 	with open(path, "w", encoding="utf-8", newline="") as f:
 		out = csv.writer(f, lineterminator="\n")
-		out.writerow(["measure", "unit", "candidate", "median", "least", "most", "to bare", "to direct"])
+		out.writerow(["measure", "unit", "candidate", "median", "least", "most", f"to {results.base}",
+			      f"to {results.floor}"])
 		for row in results.rows:
 			for name in results.labels:
 				values = results.of(row.key, name)
@@ -95,16 +96,11 @@ def write_csv(results, path):
 					continue
 				out.writerow([row.key, row.unit, name, f"{statistics.median(values):.4g}", f"{min(values):.4g}",
 					      f"{max(values):.4g}", *(f"{ratio:.3f}" if ratio else "" for ratio in (
-						      results.ratio(row.key, name, "bare"), results.ratio(row.key, name, "direct")))])
+						      results.ratio(row.key, name, results.base),
+						      results.ratio(row.key, name, results.floor)))])
 
 
 # ---- what must hold -----------------------------------------------------------------------------
-
-
-def advantage(results, row, name, other):
-	"""How many times better the first is."""
-	ratio = results.ratio(row.key, name, other)
-	return ratio if row.higher or not ratio else 1 / ratio
 
 
 class Checks:
@@ -124,82 +120,29 @@ class Checks:
 		if value is not None:
 			self.line(round(value, 2) <= bound, f"{text}: {value:.2f}x, at most {bound:.2f}x")
 
-	def against_bare(self):
-		for row in self.results.rows:
-			ratio = self.results.ratio(row.key, "ours", "bare")
-			text = f"{row.label}, to the bare relay"
-			if row.key.endswith("-p50"):
-				self.at_most(ratio, 1.15, text)
-			elif row.key.endswith("-p99"):
-				self.at_most(ratio, 2, text)
-			elif row.key.startswith(("send-65536", "send-1048576", "both-65536", "both-1048576")):
-				if row.higher:
-					self.at_least(ratio, 0.9, text)
-				else:
-					self.at_most(ratio, 1.3, text)
-			elif row.key.startswith("connects") and row.shown:
-				self.at_least(ratio, 0.5, text)
-			elif row.key.startswith("pipe"):
-				self.at_least(ratio, 0.9, text)
 
-	def stalls(self):
-		for row in self.results.rows:
-			longest, bare = (self.results.median(row.key, name) for name in ("ours", "bare"))
-			if row.key.endswith("-max") and longest is not None:
-				self.line(longest < STALL_US, f"{row.label}: {longest / 1000:.1f} ms, less than 40 ms" +
-					  (f" (the bare relay's: {bare / 1000:.1f} ms)" if bare else ""))
-
-	def memory(self):
-		for row in self.results.rows:
-			size = self.results.median(row.key, "ours")
-			if row.key.startswith("idle-10000") and size is not None:
-				self.line(size <= 2, f"{row.label}: {size:.2f} KiB, at most 2 KiB")
-
-	def threads(self):
-		for row in self.results.rows:
-			if row.key.startswith(("send", "both", "requests", "pipe")) and row.higher:
-				self.at_least(self.results.ratio(row.key, "ours2", "ours"), NOISE,
-					      f"{row.label}, 2 threads to 1")
-
-	def others(self):
-		for name in self.results.labels:
-			if name in ("direct", "bare", "ours", "ours2"):
-				continue
-			ahead = behind = 0
-			for row in self.results.rows:
-				better = advantage(self.results, row, "ours", name) if row.shown else None
-				if better is None:
-					continue
-				# it carries neither half-closes nor descriptors
-				bulk = row.key.startswith(("send", "both"))
-				bound = 0.95 if name == "socket-proxyd" and bulk else 1
-				if better >= bound:
-					ahead += 1
-				else:
-					behind += 1
-					self.line(False, f"ahead of {self.results.labels[name]}, {row.label}: {better:.2f}x, "
-						  f"at least {bound:.2f}x")
-			if ahead:
-				self.line(True, f"ahead of {self.results.labels[name]} in {ahead} of {ahead + behind} rows")
-
-
-def checks(results):
-	"""What is claimed of ours, and whether it was found."""
+def checks(results, claims):
+	"""What is claimed of ours, and whether it was found: each claim is a function of a Checks."""
 	found = Checks(results)
-	for check in found.against_bare, found.stalls, found.memory, found.threads, found.others:
-		check()
+	for claim in claims:
+		claim(found)
 	good = sum(line.startswith("ok") for line in found.lines)
 	return "\n".join(found.lines + [f"{good} of {len(found.lines)} ok"] * bool(found.lines))
 
 
 # ---- the picture --------------------------------------------------------------------------------
 
-PANELS = (("send-65536", "Throughput, 64 KiB writes", "GB/s"),
-	  ("send-65536-cpu", "CPU time of both relays per GB", "s"),
-	  ("rtt-64-p50", "Round trip of 64 bytes, median", "µs"),
-	  ("requests-64", "Requests on 64 connections", "per second"),
-	  ("connects-1", "Connections made, one after the other", "per second"),
-	  ("idle-1000-far", "Memory of an idle connection, server's side", "KiB"))
+
+class Picture(typing.NamedTuple):
+	"""What is drawn."""
+
+	title: str
+	command: str  # that draws it
+	footer: str  # behind the circumstances
+	plain: tuple  # names of candidates to compare with that are no products
+	panels: tuple  # of row's key, title, unit
+
+
 PANEL_WIDTH, BAR_HEIGHT, BAR_STEP, LABEL_WIDTH, VALUE_WIDTH = 420, 14, 20, 110, 60
 STYLE = """
     .title { font-size: 15px; font-weight: bold; fill: #1f2937 }
@@ -211,7 +154,7 @@ STYLE = """
 """
 
 
-def draw_panel(results, key, title, unit, x, y):
+def draw_panel(results, plain, key, title, unit, x, y):
 	row = next(row for row in results.rows if row.key == key)
 	values = {name: results.median(key, name) for name in results.labels}
 	shown = {name: value for name, value in values.items() if value is not None}
@@ -220,7 +163,7 @@ def draw_panel(results, key, title, unit, x, y):
 		 f'  <text class="small" x="{x}" y="{y + 17}">{unit}; {"more" if row.higher else "less"} is better</text>']
 	y += 28
 	for name, value in shown.items():
-		kind = "ours" if name.startswith("ours") else "bare" if name in ("bare", "direct") else "other"
+		kind = "ours" if name.startswith("ours") else "bare" if name in plain else "other"
 		length = max(1, round((PANEL_WIDTH - LABEL_WIDTH - VALUE_WIDTH) * value / longest))
 		middle = y + BAR_HEIGHT - 3
 		lines += [f'  <text class="name" x="{x + LABEL_WIDTH - 8}" y="{middle}">{escape(results.labels[name])}</text>',
@@ -230,20 +173,21 @@ def draw_panel(results, key, title, unit, x, y):
 	return lines
 
 
-def write_svg(results, path):
+def write_svg(results, picture, path):
 	"""A panel for each of a few measures, a bar in it for each candidate."""
-	panels = [panel for panel in PANELS if results.of(panel[0], "ours")]
+	panels = [panel for panel in picture.panels if results.of(panel[0], "ours")]
 	height_of_panel = 28 + BAR_STEP * len(results.labels) + 30
 	width, height = 2 * PANEL_WIDTH + 60, 50 + height_of_panel * ((len(panels) + 1) // 2)
 	lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<!-- SPDX-License-Identifier: Apache-2.0 -->",
-		 "<!-- Drawn by tests/bench/bench: make bench RECORD=1 -->",
+		 f"<!-- Drawn by {picture.command} RECORD=1 -->",
 		 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"',
 		 '     font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">',
-		 "  <title>How fast proxied connections are, beside other relays</title>",
+		 f"  <title>{escape(picture.title)}</title>",
 		 f"  <style>{STYLE}  </style>", f'  <rect width="{width}" height="{height}" rx="10" fill="#fff"/>']
 	for i, (key, title, unit) in enumerate(panels):
-		lines += draw_panel(results, key, title, unit, 20 + i % 2 * (PANEL_WIDTH + 20), 34 + i // 2 * height_of_panel)
-	lines.append(f'  <text class="small" x="20" y="{height - 16}">{escape(circumstances(results))}, which client, server and '
-		     "both relays share</text>")
+		lines += draw_panel(results, picture.plain, key, title, unit, 20 + i % 2 * (PANEL_WIDTH + 20),
+				    34 + i // 2 * height_of_panel)
+	lines.append(f'  <text class="small" x="20" y="{height - 16}">{escape(circumstances(results))}, '
+		     f"{escape(picture.footer)}</text>")
 	with open(path, "w", encoding="utf-8") as f:
 		f.write("\n".join(lines + ["</svg>", ""]))

@@ -51,6 +51,23 @@ void *allocate(size_t size)
 	return p;
 }
 
+bool told(const char *line)
+{
+	char c = 0;
+
+	puts(line);
+	fflush(stdout);
+	while (c != '\n')
+		if (read(STDIN_FILENO, &c, 1) != 1)
+			return false;
+	return true;
+}
+
+uint64_t nanoseconds(const char *text)
+{
+	return (uint64_t)(atof(text) * 1e9);
+}
+
 bool write_all(int fd, const void *data, size_t size)
 {
 	const char *p = data;

@@ -39,6 +39,12 @@ struct sockaddr_un unix_address(const char *path);
 /** allocate() - zeroed memory; ends the program when there is none */
 void *allocate(size_t size);
 
+/** told() - say a line to who has started us, on stdout, and wait for one on stdin; false: there
+ * will be none any more */
+bool told(const char *line);
+/** nanoseconds() - of a number of seconds in words */
+uint64_t nanoseconds(const char *text);
+
 /** write_all(), read_all() - exactly @size bytes; false: error or end */
 bool write_all(int fd, const void *data, size_t size);
 bool read_all(int fd, void *data, size_t size);
