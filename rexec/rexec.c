@@ -28,6 +28,7 @@
 #include "loop.h"
 #include "ownstdio.h"
 #include "session.h"
+#include "trampoline.h"
 #include "util.h"
 
 #define SETTLE_MS 2000 /* in which connections of a program that ended are delivered */
@@ -639,6 +640,10 @@ int main(int argc, char **argv)
 {
 	struct rexec x = { .options = { .status_fd = -1 }, .unsettled = true };
 
+	if (trampoline_argv(&argc, &argv)) {
+		complain("out of memory");
+		return EXIT_REXEC_FAILED;
+	}
 	parse_options(&x.options, argc, argv);
 	loop_init(&x.loop);
 	if (!start(&x)) {

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # rexec and rexec_server; rexec-qemu where its sources are. rexec links libc only.
 
-REXEC_SHARED := rexec/session rexec/request rexec/relay rexec/flow rexec/loop
-REXEC := $(REXEC_SHARED) rexec/rexec rexec/inherit rexec/ownstdio rexec/listen rexec/environ
+REXEC_SHARED := rexec/session rexec/request rexec/relay rexec/flow rexec/loop rexec/locked
+REXEC := $(REXEC_SHARED) rexec/rexec rexec/inherit rexec/ownstdio rexec/listen rexec/environ \
+	rexec/trampoline
 REXEC_SERVER := rexec/rexec_server rexec/keeper rexec/admit rexec/policy rexec/environ \
 	rexec/child rexec/outputs rexec/proctree rexec/sessiondir rexec/request rexec/relay \
 	rexec/flow rexec/loop

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# devices.sh - what stands beside a virtual machine: its guest agent, and other machines.
+# devices.sh - what stands beside a virtual machine: its guest agent, UEFI's variables, a TPM, other machines.
 #
 # Arguments: those of e2e_up.
 set -uo pipefail
@@ -14,48 +14,127 @@ e2e_up "$@" || bail_out "the stack does not come up"
 
 ### QEMU's guest agent ###
 
-agent() { virsh qemu-agent-command --timeout 10 e2e "$@"; }
-agent_answers() { agent '{"execute":"guest-ping"}' | grep -xF '{"return":{}}'; }
+agent() { virsh qemu-agent-command --timeout 10 "$@"; } # VM REQUEST
+agent_answers() { agent "$1" '{"execute":"guest-ping"}' | grep -xF '{"return":{}}'; }
+
+# in_guest VM CMD [ARG...] - run CMD in the guest, by its agent; its output and its status
+in_guest() {
+	local pid
+	pid=$(agent "$1" "$(exec_request "${@:2}")" | grep -oE '[0-9]+') && wait_for 20 has_run "$1" "$pid" || return 1
+	cat "$rig_dir/said"
+	return "$(<"$rig_dir/said.status")"
+}
+exec_request() {
+	/usr/bin/python3 -c 'import json, sys
+print(json.dumps({"execute": "guest-exec",
+	"arguments": {"path": sys.argv[1], "arg": sys.argv[2:], "capture-output": True}}))' "$@"
+}
+has_run() { # VM PID
+	agent "$1" "{\"execute\":\"guest-exec-status\",\"arguments\":{\"pid\":$2}}" | /usr/bin/python3 -c 'import base64, json, sys
+status = json.load(sys.stdin)["return"]
+if not status["exited"]:
+	sys.exit(1)
+with open(sys.argv[1], "wb") as said, open(sys.argv[1] + ".status", "w") as code:
+	said.write(base64.b64decode(status.get("out-data", "")))
+	code.write(str(status["exitcode"]))' "$rig_dir/said"
+}
+
 from_the_guest() { virsh domhostname e2e --source agent | grep -xF guest; }
 guestinfo() {
 	local kernel
 	kernel=$(strings "$rig_dir/guest/vmlinuz" | grep -m 1 -oE '^[0-9.]+-[^ ]*cloud-amd64')
 	virsh guestinfo e2e | grep -xE "os.kernel-release *: ${kernel:?}"
 }
-# guest_runs PATTERN CMD [ARG...] - CMD in the guest, through the agent: what it says matches, in one line
-guest_runs() {
-	local pattern=$1 pid
-	shift
-	pid=$(agent "$(printf '%s\n' "$@" | json_command)" | grep -oE '[0-9]+') || return 1
-	wait_for 10 exec_said "$pid" "$pattern"
-}
-json_command() {
-	/usr/bin/python3 -c 'import json, sys
-path, *arguments = sys.stdin.read().splitlines()
-print(json.dumps({"execute": "guest-exec", "arguments": {"path": path, "arg": arguments, "capture-output": True}}))'
-}
-exec_said() { # PID PATTERN
-	agent "{\"execute\":\"guest-exec-status\",\"arguments\":{\"pid\":$1}}" | /usr/bin/python3 -c 'import base64, json, re, sys
-status = json.load(sys.stdin)["return"]
-sys.exit(not (status["exited"] and re.fullmatch(sys.argv[1].encode(), base64.b64decode(status["out-data"]).strip())))' "$2"
-}
+echoes() { in_guest e2e /bin/echo 'one two' three | grep -xF 'one two three'; }
+# more than any buffer on the way holds
+megabyte() { [ "$(in_guest e2e /bin/dd if=/dev/zero bs=1000000 count=1 | wc -c)" = 1000000 ]; }
 
 remember_traces
 it "define" define e2e disk.qcow2
 it "start" virsh start e2e || bail_out "no machine to test with"
-it "the guest agent answers" wait_for 60 agent_answers || bail_out "no agent to test with"
+it "the guest agent answers" wait_for 120 agent_answers e2e || bail_out "no agent to test with"
 it "domhostname --source agent" from_the_guest
 it "guestinfo tells of the guest's kernel" guestinfo
-it "guest-exec, and what the program says" guest_runs 'one two' /bin/echo one two
-# more than any buffer on the way holds
-it "1 MB in one of the agent's answers" guest_runs '0{1000000}' /bin/sh -c "head -c 1000000 /dev/zero | tr '\\0' 0"
-agent_again() { svc stop libvirtd && svc start libvirtd && wait_for 20 agent_answers && from_the_guest; }
+it "guest-exec, and what the program says" echoes
+it "1 MB in one of the agent's answers" megabyte
+agent_again() { svc stop libvirtd && svc start libvirtd && wait_for 20 agent_answers e2e && from_the_guest; }
 it "the agent answers a libvirtd that was restarted" agent_again
-agent_after_loss() { svc kill udsproxyd_host KILL && svc start udsproxyd_host && wait_for 20 agent_answers && from_the_guest; }
+agent_after_loss() {
+	svc kill udsproxyd_host KILL && svc start udsproxyd_host && wait_for 20 agent_answers e2e && from_the_guest
+}
 it "the agent answers after a udsproxyd was killed" agent_after_loss
 off() { virsh shutdown e2e --mode agent && wait_for 20 reason_is e2e 'shut off (shutdown)' && wait_for 10 no_qemu; }
 it "shutdown by the agent" off
 it "undefine" virsh undefine e2e
+
+### UEFI and a TPM, as newer guests want them ###
+
+nvram=/var/lib/libvirt/qemu/nvram/uefi_VARS.fd
+define_uefi() { # (with a TPM and without a display OVMF does not boot)
+	vm_xml uefi disk.qcow2 | sed -e "s|>128<|>256<|" -e "s|<memballoon|<video><model type='vga'/></video>&|" -e "s|<kernel>|<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\
+		<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'/>&|" -e "s|</devices>|\
+		<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>&|" >"$rig_dir/uefi.xml"
+	libvirt virsh -q define /dev/stdin <"$rig_dir/uefi.xml"
+}
+start_uefi() { virsh start uefi && wait_for 120 agent_answers uefi; }
+
+variable=/sys/firmware/efi/efivars/Rig-6a1b9f6e-0d4e-4c1f-9d5b-2f9d0c6e7a11
+writes_variable() { # attributes, in four bytes: non-volatile, for all times
+	in_guest uefi /bin/sh -c "printf '\007\000\000\000words of the guest' >$variable" &&
+		host grep -q 'words of the guest' $nvram && libvirt grep -q 'words of the guest' $nvram
+}
+keeps_variable() { in_guest uefi /bin/cat $variable | grep -aF 'words of the guest'; }
+
+# shellcheck disable=SC2016
+swtpm_of() { # SIDE - pids of swtpm, told by what it is; where libvirt is, /usr/bin/swtpm is rexec
+	on "$1" sh -c 'for p in /proc/[0-9]*; do case $(readlink "$p/exe") in
+		*/swtpm) [ "$p/exe" -ef /usr/bin/rexec ] || echo "${p#/proc/}" ;; esac; done'
+}
+swtpm_on_host() { [ "$(swtpm_of host | wc -w)" = 1 ] && [ -z "$(swtpm_of dpu)" ]; }
+# libvirt looks whether the process runs the very file that it has started, and whether its lock is held
+# shellcheck disable=SC2016
+swtpm_standin() {
+	libvirt sh -c 'pid=$(cat /run/libvirt/qemu/swtpm/*-uefi-swtpm.pid); ls -l "/proc/$pid/exe" && cat /proc/locks &&
+		[ "/proc/$pid/exe" -ef /usr/bin/swtpm ] && grep -q "POSIX .*WRITE $pid " /proc/locks'
+}
+# How often the TPM was reset, by its own count, which is in its state: TPM2_ReadClock.
+read_clock='exec 3<>/dev/tpm0
+printf "\200\001\000\000\000\012\000\000\001\201" >&3
+dd bs=4096 count=1 <&3 2>/dev/null | hexdump -v -e "/1 \"%02x\""'
+tpm_resets() {
+	local answer
+	answer=$(in_guest uefi /bin/sh -c "$read_clock")
+	echo "TPM2_ReadClock: $answer" >&2
+	# a header without an error, the time, the clock
+	[[ $answer =~ ^80010000002300000000.{32}(.{8}) ]] && echo $((16#${BASH_REMATCH[1]}))
+}
+one_more_reset() { [ "$(tpm_resets)" = $((resets + 1)) ]; }
+no_state() { # whatever there was
+	[ -z "$(host sh -c 'ls /var/lib/libvirt/swtpm /run/libvirt/qemu/swtpm /var/lib/libvirt/qemu/nvram | grep -v :')" ]
+}
+
+it "define a machine with UEFI and a TPM" define_uefi
+it "it boots" start_uefi
+it "swtpm runs on the HOST, and not on the DPU" swtpm_on_host
+it "libvirt finds its process, and the lock of its pid file" swtpm_standin
+it "the guest writes a UEFI variable: it is in the HOST's file, and the DPU sees it" writes_variable
+it "the guest asks its TPM" tpm_resets
+resets=$(tpm_resets 2>/dev/null)
+destroy_uefi() { virsh destroy uefi && wait_for 10 no_qemu && [ -z "$(swtpm_of host)" ]; }
+it "destroy: QEMU and swtpm are gone" destroy_uefi
+it "it boots again" start_uefi
+it "the UEFI variable is as the guest left it" keeps_variable
+it "the TPM is the same, and has been reset once more" one_more_reset
+swtpm_stays() {
+	local pid
+	pid=$(swtpm_of host)
+	svc kill udsproxyd_host KILL && svc start udsproxyd_host && wait_for 20 agent_answers uefi &&
+		swtpm_standin && [ "$(swtpm_of host)" = "$pid" ] && tpm_resets
+}
+it "a udsproxyd is killed: swtpm stays, and serves" swtpm_stays
+it "destroy" destroy_uefi
+it "undefine" virsh undefine uefi --nvram
+it "no variables and no TPM's state are left on the HOST" no_state
 
 ### ten machines ###
 
