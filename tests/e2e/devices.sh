@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# devices.sh - what stands beside a virtual machine: its guest agent, UEFI's variables, a TPM, other machines.
+# devices.sh - what stands beside a virtual machine: its guest agent, UEFI's variables, a TPM, hugepages,
+# other machines.
 #
 # Arguments: those of e2e_up.
 set -uo pipefail
@@ -135,6 +136,29 @@ it "a udsproxyd is killed: swtpm stays, and serves" swtpm_stays
 it "destroy" destroy_uefi
 it "undefine" virsh undefine uefi --nvram
 it "no variables and no TPM's state are left on the HOST" no_state
+
+### hugepages ###
+
+define_huge() {
+	vm_xml huge disk.qcow2 | sed -e "s|>128<|>64<|" -e "s|<vcpu>|<memoryBacking><hugepages><page size='2048' unit='KiB'/></hugepages>\
+		<source type='memfd'/></memoryBacking>&|" >"$rig_dir/huge.xml"
+	libvirt virsh -q define /dev/stdin <"$rig_dir/huge.xml"
+}
+# The test takes none from the machine: where it has none, QEMU on the HOST must have found so.
+huge_memory() {
+	local said
+	if [ "$(awk '/^HugePages_Free/ { print $2 }' /proc/meminfo)" -ge 32 ]; then
+		virsh start huge --paused && host sh -c "grep 'KernelPageSize: *2048' /proc/$(qemus host huge)/smaps" &&
+			virsh destroy huge
+	else
+		said=$(virsh start huge --paused 2>&1) && return 1
+		echo "$said"
+		grep -F 'unable to map backing store for guest RAM: Cannot allocate memory' <<<"$said"
+	fi
+}
+it "define a machine with hugepages" define_huge
+it "they are the HOST's" huge_memory
+it "undefine" virsh undefine huge
 
 ### ten machines ###
 
