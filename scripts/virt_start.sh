@@ -25,7 +25,7 @@ usage() {
 		  --share-type TYPE    sshfs (through rexec: no ssh daemon, key or port), qtfs, nfs, 9p
 		                       or virtiofs ($SHARE_TYPE)
 		  --share-options OPT  mount options to add
-		  --no-trampoline      leave QEMU and swtpm in the chroot as they are
+		  --no-trampoline      leave QEMU, swtpm and virtiofsd in the chroot
 		  --help
 
 		$CONF sets the same, and more, as shell variables.
@@ -191,6 +191,7 @@ make_trampoline() {
 	for path in "${HOST_PROGRAMS[@]}"; do
 		bind_file "$REXEC" "$path"
 	done
+	bind_file "$VIRTIOFSD_SCRIPT" "$VIRTIOFSD"
 	for path in "${EMULATORS[@]}" "$ROOT"/usr/bin/qemu-system-*; do
 		[[ "$path" = *'*' ]] || bind_file "$TRAMPOLINE_SCRIPT" "${path#"$ROOT"}"
 	done
@@ -215,7 +216,7 @@ mount_share() { # DIR[=NAME]
 		"mount_$SHARE_TYPE" "$name" "$target"
 }
 
-# In these libvirt prepares files for QEMU and swtpm, which open them on the HOST. Nobody else makes them
+# In these libvirt, or virtiofsd's trampoline, prepares files for what runs on the HOST. Nobody else makes them
 # there; of /run they go when the HOST boots.
 share_state() {
 	local dir missing=()

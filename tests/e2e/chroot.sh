@@ -22,13 +22,14 @@ it "virt_start.sh, run again, changes nothing" again
 only_shares() {
 	diff <(dpu awk '$3 ~ /sshfs/ { print $2 }' /proc/mounts | sort) - <<-END
 		$root/run/libvirt/qemu/swtpm
+		$root/run/virtiofsd
 		$root$images
 		$root/var/lib/libvirt/qemu/nvram
 		$root/var/lib/libvirt/swtpm
 		$root/var/log/swtpm/libvirt/qemu
 	END
 }
-it "the HOST's image directory is shared, UEFI's and the TPM's state, and no more" only_shares
+it "the HOST's image directory is shared, what devices want, and no more" only_shares
 in_chroot() { dpu sh -c "[ -e /proc/\$(pgrep -xo libvirtd)/root$images/disk.qcow2 ] && [ ! -e $images/disk.qcow2 ]"; }
 it "libvirtd runs in the chroot" in_chroot
 

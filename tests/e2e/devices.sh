@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# devices.sh - what stands beside a virtual machine: its guest agent, UEFI's variables, a TPM, hugepages,
-# other machines.
+# devices.sh - what stands beside a virtual machine: its guest agent, UEFI's variables, a TPM, virtiofs,
+# hugepages, other machines.
 #
 # Arguments: those of e2e_up.
 set -uo pipefail
@@ -87,11 +87,11 @@ writes_variable() { # attributes, in four bytes: non-volatile, for all times
 keeps_variable() { in_guest uefi /bin/cat $variable | grep -aF 'words of the guest'; }
 
 # shellcheck disable=SC2016
-swtpm_of() { # SIDE - pids of swtpm, told by what it is; where libvirt is, /usr/bin/swtpm is rexec
+processes() { # SIDE PROGRAM - pids of those, told by what they are; where libvirt is, /usr/bin/swtpm is rexec
 	on "$1" sh -c 'for p in /proc/[0-9]*; do case $(readlink "$p/exe") in
-		*/swtpm) [ "$p/exe" -ef /usr/bin/rexec ] || echo "${p#/proc/}" ;; esac; done'
+		*/"$1") [ "$p/exe" -ef /usr/bin/rexec ] || echo "${p#/proc/}" ;; esac; done' sh "$2"
 }
-swtpm_on_host() { [ "$(swtpm_of host | wc -w)" = 1 ] && [ -z "$(swtpm_of dpu)" ]; }
+swtpm_on_host() { [ "$(processes host swtpm | wc -w)" = 1 ] && [ -z "$(processes dpu swtpm)" ]; }
 # libvirt looks whether the process runs the very file that it has started, and whether its lock is held
 # shellcheck disable=SC2016
 swtpm_standin() {
@@ -121,21 +121,56 @@ it "libvirt finds its process, and the lock of its pid file" swtpm_standin
 it "the guest writes a UEFI variable: it is in the HOST's file, and the DPU sees it" writes_variable
 it "the guest asks its TPM" tpm_resets
 resets=$(tpm_resets 2>/dev/null)
-destroy_uefi() { virsh destroy uefi && wait_for 10 no_qemu && [ -z "$(swtpm_of host)" ]; }
+destroy_uefi() { virsh destroy uefi && wait_for 10 no_qemu && [ -z "$(processes host swtpm)" ]; }
 it "destroy: QEMU and swtpm are gone" destroy_uefi
 it "it boots again" start_uefi
 it "the UEFI variable is as the guest left it" keeps_variable
 it "the TPM is the same, and has been reset once more" one_more_reset
 swtpm_stays() {
 	local pid
-	pid=$(swtpm_of host)
+	pid=$(processes host swtpm)
 	svc kill udsproxyd_host KILL && svc start udsproxyd_host && wait_for 20 agent_answers uefi &&
-		swtpm_standin && [ "$(swtpm_of host)" = "$pid" ] && tpm_resets
+		swtpm_standin && [ "$(processes host swtpm)" = "$pid" ] && tpm_resets
 }
 it "a udsproxyd is killed: swtpm stays, and serves" swtpm_stays
 it "destroy" destroy_uefi
 it "undefine" virsh undefine uefi --nvram
 it "no variables and no TPM's state are left on the HOST" no_state
+
+### virtiofs ###
+
+define_fs() {
+	host sh -c "mkdir $images/export && echo 'words of the HOST' >$images/export/file"
+	vm_xml fs disk.qcow2 | sed -e "s|<vcpu>|<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>&|" \
+		-e "s|<memballoon|<filesystem type='mount'><driver type='virtiofs'/><source dir='$images/export'/>\
+		<target dir='export'/></filesystem>&|" >"$rig_dir/fs.xml"
+	libvirt virsh -q define /dev/stdin <"$rig_dir/fs.xml"
+}
+start_fs() { virsh start fs && wait_for 120 agent_answers fs; }
+# one that serves, and its parent
+virtiofsd_on_host() { [ "$(processes host virtiofsd | wc -w)" = 2 ] && [ -z "$(processes dpu virtiofsd)" ]; }
+guest_reads() {
+	in_guest fs /bin/sh -c 'mkdir /tmp/export && mount -t virtiofs export /tmp/export' &&
+		in_guest fs /bin/cat /tmp/export/file | grep -xF 'words of the HOST'
+}
+guest_writes() { # TEXT
+	in_guest fs /bin/sh -c "echo '$1' >/tmp/export/new" && host grep -xF "$1" $images/export/new
+}
+virtiofsd_stays() {
+	svc kill udsproxyd_host KILL && svc start udsproxyd_host && wait_for 20 agent_answers fs && guest_writes 'afterwards'
+}
+no_virtiofsd() {
+	[ -z "$(processes host virtiofsd)$(host ls /run/virtiofsd)" ] && ! libvirt pgrep -f '/virtiofsd --fd'
+}
+destroy_fs() { virsh destroy fs && wait_for 10 no_qemu && wait_for 10 no_virtiofsd; }
+it "define a machine with a directory of the HOST" define_fs
+it "it boots" start_fs
+it "virtiofsd runs on the HOST, and not on the DPU" virtiofsd_on_host
+it "the guest mounts the directory, and reads" guest_reads
+it "the guest writes" guest_writes 'words of the guest'
+it "a udsproxyd is killed: virtiofsd stays, and serves" virtiofsd_stays
+it "destroy: QEMU and virtiofsd are gone, and their socket" destroy_fs
+it "undefine" virsh undefine fs
 
 ### hugepages ###
 
