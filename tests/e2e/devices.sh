@@ -15,31 +15,6 @@ e2e_up "$@" || bail_out "the stack does not come up"
 
 ### QEMU's guest agent ###
 
-agent() { virsh qemu-agent-command --timeout 10 "$@"; } # VM REQUEST
-agent_answers() { agent "$1" '{"execute":"guest-ping"}' | grep -xF '{"return":{}}'; }
-
-# in_guest VM CMD [ARG...] - run CMD in the guest, by its agent; its output and its status
-in_guest() {
-	local pid
-	pid=$(agent "$1" "$(exec_request "${@:2}")" | grep -oE '[0-9]+') && wait_for 20 has_run "$1" "$pid" || return 1
-	cat "$rig_dir/said"
-	return "$(<"$rig_dir/said.status")"
-}
-exec_request() {
-	/usr/bin/python3 -c 'import json, sys
-print(json.dumps({"execute": "guest-exec",
-	"arguments": {"path": sys.argv[1], "arg": sys.argv[2:], "capture-output": True}}))' "$@"
-}
-has_run() { # VM PID
-	agent "$1" "{\"execute\":\"guest-exec-status\",\"arguments\":{\"pid\":$2}}" | /usr/bin/python3 -c 'import base64, json, sys
-status = json.load(sys.stdin)["return"]
-if not status["exited"]:
-	sys.exit(1)
-with open(sys.argv[1], "wb") as said, open(sys.argv[1] + ".status", "w") as code:
-	said.write(base64.b64decode(status.get("out-data", "")))
-	code.write(str(status["exitcode"]))' "$rig_dir/said"
-}
-
 from_the_guest() { virsh domhostname e2e --source agent | grep -xF guest; }
 guestinfo() {
 	local kernel
