@@ -32,6 +32,7 @@
 #include "owntty.h"
 #include "request.h"
 #include "session.h"
+#include "trampoline.h"
 #include "util.h"
 
 #define SETTLE_MS 2000 /* in which connections of a program that ended are delivered */
@@ -690,6 +691,10 @@ int main(int argc, char **argv)
 {
 	struct rexec x = { .unsettled = true };
 
+	if (trampoline_argv(&argc, &argv)) {
+		complain("out of memory");
+		return EXIT_REXEC_FAILED;
+	}
 	options_parse(&x.options, argc, argv);
 	if (x.options.command == COMMAND_RUN || x.options.command == COMMAND_ATTACH)
 		return run(&x);

@@ -3,8 +3,9 @@
 # itself where there is a libc.a (libc6-dev has it, glibc-static elsewhere): a program that is
 # started as often as it is needs no loader for 50 KiB of code. REXEC_STATIC= links as usual.
 
-REXEC_SHARED := $(addprefix rexec/,session offsets request relay flow loop)
-REXEC := $(REXEC_SHARED) $(addprefix rexec/,rexec options manage inherit ownstdio owntty listen environ)
+REXEC_SHARED := $(addprefix rexec/,session offsets request relay flow loop locked)
+REXEC := $(REXEC_SHARED) $(addprefix rexec/,rexec options manage inherit ownstdio owntty listen environ \
+	trampoline)
 REXEC_SERVER := $(addprefix rexec/,rexec_server keeper keeper_client keeper_door roster admit policy listcheck trust \
 	pin environ child \
 	control pty outputs offsets proctree sessiondir request relay flow loop)

@@ -44,7 +44,7 @@ install: ## install what was built last (DESTDIR, PREFIX, BINDIR, LIBDIR, ...)
 	@$(call place,755,scripts/rexec-sftp,$(LIBEXECDIR)/rexec-sftp)
 	@$(call each,$(INSTALLED_SCRIPTS)) $(call place,755,scripts/$$f,$(BINDIR)/$$f); done
 	@$(call place,644,scripts/virt_common.sh,$(PKGDIR)/virt_common.sh)
-	@$(call place,755,scripts/qemu-kvm,$(PKGDIR)/qemu-kvm)
+	@$(call each,qemu-kvm virtiofsd) $(call place,755,scripts/$$f,$(PKGDIR)/$$f); done
 	@$(call each,$(INSTALLED_UNITS)) $(call place,644,systemd/$$f.in,$(UNITDIR)/$$f); done
 	$(if $(INSTALLED_MAN),$(call each,$(INSTALLED_MAN)) install -m 644 docs/$$f $(D)$(MANDIR)/man$${f##*.}/; done)
 	install -m 644 README.md LICENSE $(wildcard docs/PROTOCOL.md docs/DESIGN.md docs/what-crosses.md) $(D)$(DOCDIR)/

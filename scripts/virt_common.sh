@@ -12,15 +12,21 @@ CONF=${CONF:-@SYSCONFDIR@/dpu-offload/virt.conf}
 ROOT=/root/new_root
 ORIGIN=
 SHARES=(/var/lib/libvirt/images)
+STATE_SHARES=(/var/lib/libvirt/qemu/nvram /var/lib/libvirt/swtpm /run/libvirt/qemu/swtpm /var/log/swtpm/libvirt/qemu
+	/run/virtiofsd)
 SHARE_TYPE=sshfs
 SHARE_OPTIONS=
 HOST=
 SFTP_SERVER=/usr/lib/openssh/sftp-server
 TRAMPOLINE=yes
 EMULATORS=(/usr/bin/qemu-kvm /usr/libexec/qemu-kvm "/usr/bin/qemu-system-$(uname -m)")
-PROGRAMS=(@BINDIR@/rexec @LIBEXECDIR@/rexec-qemu)
+HOST_PROGRAMS=(/usr/bin/swtpm /usr/bin/swtpm_setup /usr/bin/swtpm_ioctl)
+VIRTIOFSD=/usr/lib/qemu/virtiofsd
+REXEC=@BINDIR@/rexec
+PROGRAMS=("$REXEC" @LIBEXECDIR@/rexec-qemu)
 LIBRARY=@LIBDIR@/libudsproxy.so
 TRAMPOLINE_SCRIPT=@PKGDIR@/qemu-kvm
+VIRTIOFSD_SCRIPT=@PKGDIR@/virtiofsd
 REXEC_SFTP=@LIBEXECDIR@/rexec-sftp
 
 say() { echo "$self: $*"; }

@@ -25,7 +25,7 @@ usage() {
 		  --share-type TYPE    sshfs (through rexec: no ssh daemon, key or port), qtfs, nfs, 9p
 		                       or virtiofs ($SHARE_TYPE)
 		  --share-options OPT  mount options to add
-		  --no-trampoline      leave QEMU in the chroot as it is
+		  --no-trampoline      leave QEMU, swtpm and virtiofsd in the chroot
 		  --help
 
 		$CONF sets the same, and more, as shell variables.
@@ -184,9 +184,14 @@ make_programs() {
 }
 
 # Bound over whatever is there: QEMU itself stays untouched beneath, and virt_umount.sh uncovers it.
+# In the place of other programs stands rexec itself, which runs what it is called.
 make_trampoline() {
 	local path
 	[ "$TRAMPOLINE" = yes ] || return 0
+	for path in "${HOST_PROGRAMS[@]}"; do
+		bind_file "$REXEC" "$path"
+	done
+	bind_file "$VIRTIOFSD_SCRIPT" "$VIRTIOFSD"
 	for path in "${EMULATORS[@]}" "$ROOT"/usr/bin/qemu-system-*; do
 		[[ "$path" = *'*' ]] || bind_file "$TRAMPOLINE_SCRIPT" "${path#"$ROOT"}"
 	done
@@ -209,6 +214,37 @@ mount_share() { # DIR[=NAME]
 	directory "$target"
 	step "mount $target from the HOST ($SHARE_TYPE)" "umount $(quoted "$target")" \
 		"mount_$SHARE_TYPE" "$name" "$target"
+}
+
+# In these libvirt, or virtiofsd's trampoline, prepares files for what runs on the HOST. Nobody else makes them
+# there; of /run they go when the HOST boots.
+share_state() {
+	local dir missing=()
+	[ "$SHARE_TYPE" = sshfs ] || return 0
+	for dir in "${STATE_SHARES[@]}"; do
+		forget_dead_share "$(inside "$dir")"
+		is_mounted "$(inside "$dir")" || missing+=("$dir")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	step "make on the HOST what is missing of ${missing[*]}" "" make_on_host "${missing[@]}"
+	for dir in "${missing[@]}"; do
+		mount_share "$dir"
+	done
+}
+# A directory that is there already is a failure to sftp, which it is told not to mind.
+make_on_host() { # DIR...
+	local dir at name names said
+	said=$(for dir; do
+		at=
+		IFS=/ read -ra names <<<"${dir#/}"
+		for name in "${names[@]}"; do
+			at+=/$name
+			printf -- '-mkdir "%s"\n' "$at"
+		done
+	done | (umask 022 && SFTP_SERVER=$SFTP_SERVER sftp -q -D "$REXEC_SFTP" -b - 9>&-) 2>&1) || {
+		echo "$said" >&2
+		return 1
+	}
 }
 
 # No cache of names and attributes: QEMU changes the files on the HOST meanwhile.
@@ -288,6 +324,7 @@ make_trampoline
 for share in "${SHARES[@]}"; do
 	mount_share "$share"
 done
+share_state
 trap - EXIT
 if [ $done_steps -eq 0 ]; then
 	say "$ROOT is up already: nothing to do"

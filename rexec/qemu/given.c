@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "locked.h"
 #include "util.h"
 
 int given_list(struct given *in)
@@ -52,25 +53,6 @@ static bool is_listener(int fd, int *type)
 		return false;
 	size = sizeof(*type);
 	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, type, &size);
-}
-
-/* F_GETLK does not tell of a process's own locks; /proc does. */
-static bool is_locked(int fd)
-{
-	char path[64], line[256];
-	bool locked = false;
-	struct stat st;
-	FILE *info;
-
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
-		return false;
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	info = fopen(path, "re");
-	while (info && !locked && fgets(line, sizeof(line), info))
-		locked = !strncmp(line, "lock:", 5) && strstr(line, "POSIX");
-	if (info)
-		fclose(info);
-	return locked;
 }
 
 static const char *describe(int fd, char *name, size_t size)
@@ -149,7 +131,7 @@ int given_prepare(struct given *in, struct crossing *crossing, struct outlets *o
 		int *prepared = &in->prepared[in->n_fds];
 
 		*prepared = -1;
-		if (is_locked(f.number))
+		if (locked_by_us(f.number))
 			continue;
 		if (is_listener(f.number, &f.socktype)) {
 			f.kind = SESSION_FD_LISTENER;

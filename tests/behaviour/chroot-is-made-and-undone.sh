@@ -26,12 +26,12 @@ fi
 
 dir=$CHROOT_TEST_DIR
 mount -t tmpfs tmpfs "$dir"
-mkdir "$dir"/{upper,work,origin,bin,share,run}
+mkdir "$dir"/{upper,work,origin,bin,share,run,host}
 mount -t overlay -o "lowerdir=/,upperdir=$dir/upper,workdir=$dir/work" origin "$dir/origin"
 mount --bind "$dir/run" /run # the scripts' notes, and udsproxyd's sockets
 rm -f "$dir/origin/usr/bin/qemu-kvm"
 echo words >"$dir/share/file"
-printf '#!/bin/sh\necho program "$@"\n' | tee "$dir/bin/rexec" >"$dir/bin/qemu-kvm"
+printf '#!/bin/sh\necho program "$@"\n' | tee "$dir"/bin/{rexec,virtiofsd} >"$dir/bin/qemu-kvm"
 printf '#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n' >"$dir/bin/rexec-sftp"
 : >"$dir/bin/libudsproxy.so"
 chmod 755 "$dir"/bin/*
@@ -39,6 +39,10 @@ cat >"$dir/virt.conf" <<END
 ROOT=$dir/root
 ORIGIN=$dir/origin
 SHARES=($dir/share)
+STATE_SHARES=($dir/host/some/state)
+HOST_PROGRAMS=(/usr/bin/swtpm)
+REXEC=$dir/bin/rexec
+VIRTIOFSD_SCRIPT=$dir/bin/virtiofsd
 PROGRAMS=($dir/bin/rexec)
 LIBRARY=$dir/bin/libudsproxy.so
 TRAMPOLINE_SCRIPT=$dir/bin/qemu-kvm
@@ -88,6 +92,11 @@ again() { enter sh -c 'sleep 1000 & pid=$!; nsenter -t $pid -m cat "$1"; kill $p
 it "the root of its mount namespace is the chroot" test "$(again "$dir/share/file" 2>&1)" = words
 it "its exit status is the program's" status_is 7 enter sh -c 'exit 7'
 it "no program is bad usage" status_is 2 enter
+it "rexec is where libvirt looks for swtpm" says "program --version" inside swtpm --version
+it "the trampoline is where libvirt looks for virtiofsd" says "program --version" inside /usr/lib/qemu/virtiofsd --version
+it "a directory of state is made on the HOST" test -d "$dir/host/some/state"
+it "and in the chroot, where the HOST sees what is written" \
+	sh -c "chroot $root sh -c 'echo state >$dir/host/some/state/new' && grep -q state $dir/host/some/state/new"
 traces >"$dir/made"
 it "a second run changes nothing and says so" says "up already: nothing to do" start
 it "and indeed nothing" as_made

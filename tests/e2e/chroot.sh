@@ -19,8 +19,17 @@ again() { # a second virt_start.sh
 }
 it "virt_start.sh, run again, changes nothing" again
 # shellcheck disable=SC2016
-only_images() { [ "$(dpu awk '$3 ~ /sshfs/ { print $2 }' /proc/mounts)" = "$root$images" ]; }
-it "the HOST's image directory is all that is shared" only_images
+only_shares() {
+	diff <(dpu awk '$3 ~ /sshfs/ { print $2 }' /proc/mounts | sort) - <<-END
+		$root/run/libvirt/qemu/swtpm
+		$root/run/virtiofsd
+		$root$images
+		$root/var/lib/libvirt/qemu/nvram
+		$root/var/lib/libvirt/swtpm
+		$root/var/log/swtpm/libvirt/qemu
+	END
+}
+it "the HOST's image directory is shared, what devices want, and no more" only_shares
 in_chroot() { dpu sh -c "[ -e /proc/\$(pgrep -xo libvirtd)/root$images/disk.qcow2 ] && [ ! -e $images/disk.qcow2 ]"; }
 it "libvirtd runs in the chroot" in_chroot
 

@@ -13,7 +13,8 @@ mkguest=$tests/rig/mkguest
 . "$tests/lib/tap.sh"
 
 images=/var/lib/libvirt/images # HOST's, shared with the DPU
-rig_dir=
+rig_dir=  # the rig that all this is about, of
+rig_dirs=() # those that are up
 stack_says='# ' # before each of its lines: a comment to TAP
 declare -A console=()         # VM -> the descriptor that types into its console
 declare -A console_program=() # VM -> the pid of what shows it
@@ -46,6 +47,7 @@ e2e_up() { # RIG-OPTION... [-- STACK-OPTION...]
 
 rig_up() { # RIG-OPTION...
 	rig_dir=$(mktemp -d "${TMPDIR:-/tmp}/rig.XXXXXX")
+	rig_dirs+=("$rig_dir")
 	trap e2e_down EXIT
 	trap 'exit 130' INT TERM
 	"$rig" up "$rig_dir" "$@"
@@ -54,19 +56,21 @@ rig_up() { # RIG-OPTION...
 e2e_down() {
 	local status=$?
 	trap - EXIT
-	[ "$status" -eq 0 ] || "$stack" logs "$rig_dir" 2>&1 | sed 's/^/# /'
-	if [ -n "${KEEP:-}" ]; then
-		cat <<-END
-			# Left up. A shell on each side, virsh, and the end of it:
-			#   $rig exec $rig_dir host bash
-			#   $rig exec $rig_dir dpu bash
-			#   $stack dpu $rig_dir virsh list --all
-			#   $rig down $rig_dir; rm -r $rig_dir
-		END
-		exit "$status"
-	fi
-	"$rig" down "$rig_dir"
-	rm -rf "$rig_dir"
+	for rig_dir in "${rig_dirs[@]}"; do
+		[ "$status" -eq 0 ] || "$stack" logs "$rig_dir" 2>&1 | sed 's/^/# /'
+		if [ -n "${KEEP:-}" ]; then
+			cat <<-END
+				# Left up. A shell on each side, virsh, and the end of it:
+				#   $rig exec $rig_dir host bash
+				#   $rig exec $rig_dir dpu bash
+				#   $stack dpu $rig_dir virsh list --all
+				#   $rig down $rig_dir; rm -r $rig_dir
+			END
+		else
+			"$rig" down "$rig_dir"
+			rm -rf "$rig_dir"
+		fi
+	done
 	exit "$status"
 }
 
@@ -174,6 +178,33 @@ booted() { # VM - the guest is up
 
 start_vm() { # VM - start, and be on its console when it is up
 	virsh start "$1" && console_open "$1" && booted "$1"
+}
+
+### the guest's agent ###
+
+agent() { virsh qemu-agent-command --timeout 10 "$@"; } # VM REQUEST
+agent_answers() { agent "$1" '{"execute":"guest-ping"}' | grep -xF '{"return":{}}'; }
+
+# in_guest VM CMD [ARG...] - run CMD in the guest, by its agent; its output and its status
+in_guest() {
+	local pid
+	pid=$(agent "$1" "$(exec_request "${@:2}")" | grep -oE '[0-9]+') && wait_for 20 has_run "$1" "$pid" || return 1
+	cat "$rig_dir/said"
+	return "$(<"$rig_dir/said.status")"
+}
+exec_request() {
+	/usr/bin/python3 -c 'import json, sys
+print(json.dumps({"execute": "guest-exec",
+	"arguments": {"path": sys.argv[1], "arg": sys.argv[2:], "capture-output": True}}))' "$@"
+}
+has_run() { # VM PID
+	agent "$1" "{\"execute\":\"guest-exec-status\",\"arguments\":{\"pid\":$2}}" | /usr/bin/python3 -c 'import base64, json, sys
+status = json.load(sys.stdin)["return"]
+if not status["exited"]:
+	sys.exit(1)
+with open(sys.argv[1], "wb") as said, open(sys.argv[1] + ".status", "w") as code:
+	said.write(base64.b64decode(status.get("out-data", "")))
+	code.write(str(status["exitcode"]))' "$rig_dir/said"
 }
 
 ### both sides' processes ###
