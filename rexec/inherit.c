@@ -159,8 +159,19 @@ static int direction(int number, int flags)
 	return -EINVAL;
 }
 
+/* What needs no question. */
+static bool surely_crosses(const struct stat *st, int flags)
+{
+	if (flags & O_PATH)
+		return false;
+	return S_ISFIFO(st->st_mode) ? (flags & O_ACCMODE) != O_RDWR
+				     : S_ISCHR(st->st_mode) && is_common_device(st);
+}
+
 static const char *kind_name(const struct stat *st, int fd)
 {
+	if (fcntl(fd, F_GETFL) & O_PATH)
+		return "a mere path (O_PATH)";
 	switch (st->st_mode & S_IFMT) {
 	case S_IFREG:
 		return "a file open for reading and writing";
@@ -172,6 +183,8 @@ static const char *kind_name(const struct stat *st, int fd)
 		return isatty(fd) ? "a terminal open for reading and writing" : "a device";
 	case S_IFSOCK:
 		return "a socket";
+	case S_IFIFO:
+		return "a FIFO";
 	default:
 		return "an object of the kernel";
 	}
@@ -197,17 +210,18 @@ static int classify(struct inherited *fd, bool local, char *reason)
 {
 	char why[INHERIT_REASON_MAX] = "";
 	struct stat st;
-	int to;
+	int flags, to;
 
 	if (is_decided(fd))
 		return 0;
-	if (fstat(fd->number, &st))
+	flags = fcntl(fd->number, F_GETFL);
+	if (flags < 0 || fstat(fd->number, &st))
 		return -errno;
 	if (is_listener(fd->number, &fd->socktype)) {
 		fd->kind = INHERIT_LISTENER;
 		return 0;
 	}
-	if (S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && is_common_device(&st)))
+	if (surely_crosses(&st, flags))
 		return 0;
 	if (!isatty(fd->number)) {
 		int err = local ? 0 : proxyclient_crosses(fd->number, why, sizeof(why));
@@ -215,8 +229,8 @@ static int classify(struct inherited *fd, bool local, char *reason)
 		if (!err || copies(&st, err))
 			return 0;
 	}
-	to = S_ISREG(st.st_mode) || isatty(fd->number)
-		     ? direction(fd->number, fcntl(fd->number, F_GETFL))
+	to = (S_ISREG(st.st_mode) && !(flags & O_PATH)) || isatty(fd->number)
+		     ? direction(fd->number, flags)
 		     : -EINVAL;
 	if (to < 0)
 		return refuse(fd->number, &st, why, reason);

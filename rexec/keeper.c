@@ -59,7 +59,7 @@ static void on_kill(void *arg)
 
 void keeper_end_program(struct keeper *k)
 {
-	if (k->ending)
+	if (k->ending || k->gone)
 		return;
 	k->ending = true;
 	proctree_kill(SIGTERM);

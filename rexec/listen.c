@@ -8,13 +8,16 @@
 #include "listen.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "relay.h"
 #include "util.h"
 
 #define DIAL_AGAIN_MS 100
+#define ACCEPT_NS 20000000
 
 struct listener {
 	struct listeners *all;
@@ -94,10 +97,36 @@ static void on_again(void *arg)
 	join(arg);
 }
 
+/* It only interrupts. */
+static void on_alarm(int signo)
+{
+	(void)signo;
+}
+
+/* Whoever else has the socket may have taken what poll(2) told of, and O_NONBLOCK would be theirs,
+ * too. So the wait for the next is interrupted; again and again, lest the first comes before it. */
+static int accept_soon(int fd)
+{
+	const struct itimerspec often = { { 0, ACCEPT_NS }, { 0, ACCEPT_NS } };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM };
+	struct sigaction action = { .sa_handler = on_alarm }, before;
+	timer_t timer;
+	int client;
+
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer))
+		return -1;
+	sigaction(SIGALRM, &action, &before);
+	timer_settime(timer, 0, &often, NULL);
+	client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	timer_delete(timer);
+	sigaction(SIGALRM, &before, NULL);
+	return client;
+}
+
 static void on_listener(void *arg, short revents)
 {
 	struct listener *l = arg;
-	_cleanup_close_ int client = accept4(l->io.fd, NULL, NULL, SOCK_CLOEXEC);
+	_cleanup_close_ int client = accept_soon(l->io.fd);
 	struct connection *c = client < 0 ? NULL : calloc(1, sizeof(*c));
 
 	(void)revents;

@@ -2,29 +2,34 @@
 #include "offsets.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "util.h"
 
+/* Without memory or descriptors for it a file stays unwatched. */
+static void watch(struct offsets *o, int fd, int place)
+{
+	struct offset *file = reallocarray(o->file, (size_t)o->n + 1, sizeof(*file));
+
+	if (!file)
+		return;
+	o->file = file;
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (fd >= 0)
+		file[o->n++] = (struct offset){ .fd = fd,
+						.place = (uint16_t)place,
+						.at = lseek(fd, 0, SEEK_CUR) };
+}
+
 void offsets_watch(struct offsets *o, const struct fdset *passed)
 {
 	struct stat st;
 
-	for (int i = 0; i < passed->n; i++) {
-		int fd;
-
-		if (passed->fd[i] < 0 || fstat(passed->fd[i], &st) || !S_ISREG(st.st_mode))
-			continue;
-		fd = fcntl(passed->fd[i], F_DUPFD_CLOEXEC, 3);
-		if (fd < 0)
-			continue;
-		o->file[o->n].fd = fd;
-		o->file[o->n].place = (uint16_t)i;
-		o->file[o->n].at = lseek(fd, 0, SEEK_CUR);
-		o->file[o->n].moved = false;
-		o->n++;
-	}
+	for (int i = 0; i < passed->n; i++)
+		if (passed->fd[i] >= 0 && !fstat(passed->fd[i], &st) && S_ISREG(st.st_mode))
+			watch(o, passed->fd[i], i);
 }
 
 static void let_go(struct offsets *o)
@@ -72,5 +77,6 @@ void offsets_set(struct offsets *o, struct buf *b)
 void offsets_forget(struct offsets *o)
 {
 	let_go(o);
-	o->n = 0;
+	free(o->file);
+	*o = (struct offsets){ 0 };
 }

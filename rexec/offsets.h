@@ -21,12 +21,12 @@
 /* Zero-initialised: none. */
 struct offsets {
 	int n;
-	struct {
+	struct offset {
 		int fd; /* a duplicate of ours, -1 when it is not needed any more */
 		uint16_t place;
-		off_t at;
 		bool moved;
-	} file[FDSET_MAX];
+		off_t at;
+	} * file;
 };
 
 /** offsets_watch() - the regular files among @passed, by their place in it */
@@ -38,7 +38,7 @@ void offsets_put(const struct offsets *o, struct buf *b);
 /** offsets_set() - move those that are watched to what offsets_put() has put, up to the end of @b
  */
 void offsets_set(struct offsets *o, struct buf *b);
-/** offsets_forget() - let all go */
+/** offsets_forget() - let all go, and free */
 void offsets_forget(struct offsets *o);
 
 #endif

@@ -4,11 +4,14 @@
 import contextlib
 import errno
 import os
+import pty
 import socket
 import subprocess
 
 from proxyends import expect, read_all, receive_fds, send_fds
-from rexecs import python
+from proxypair import wait_for
+from rexecs import python, state
+from scenarios.scenario import SANITIZED
 
 from .case import brief, case, rexec_case
 
@@ -65,6 +68,16 @@ def a_pipe_at_its_number_for_reading(rig):
 
 
 @case
+def a_descriptor_with_a_high_number(rig):
+	r, w = os.pipe()
+	with inherited(3999, w):
+		os.close(w)
+		result = rig.run(*python("import os; os.write(3999, b'x')"), pass_fds=[3999])
+	expect((brief(result), read_all(r)), ((0, b"", b""), b"x"))
+	os.close(r)
+
+
+@case
 def a_socket_at_its_number(rig):
 	ours, theirs = socket.socketpair()
 	with inherited(200, theirs.fileno()):
@@ -91,6 +104,27 @@ except OSError as e: print(e.errno)
 	for fd in opened:
 		os.close(fd)
 	expect(brief(result), (0, b"b'' b'\\x00\\x00\\x00' 3 2\n%d\n" % errno.ENOSPC, b""))
+
+
+@case
+def a_terminal_on_another_descriptor(rig):
+	"""For reading, or for writing; one for both does not cross, and is named."""
+	master, slave = pty.openpty()
+	path = os.ttyname(slave)
+	process = rig.start(["sh", "-c", 'exec "$@" 5<"$0" 6>"$0"', path, *rig.prefix(), "sh", "-c", "read line <&5; echo got $line >&6"],
+			    stdin=NULL)
+	os.write(master, b"typed\n")
+	expect(rig.status(process), 0)
+	said = b""
+	while said.count(b"\n") < 2:
+		said += os.read(master, 100)
+	expect(said, b"typed\r\ngot typed\r\n")
+	with inherited(170, slave):
+		result = rig.run("true", pass_fds=[170])
+	told = b"descriptor 170 is a terminal open for reading and writing" in result.stderr
+	expect((result.returncode, told), (0, False) if rig.plain else (125, True), f"{result}")
+	os.close(slave)
+	os.close(master)
 
 
 @case
@@ -227,15 +261,19 @@ def option_drop_fd_keeps_one_back(rig):
 
 @rexec_case
 def what_cannot_cross_is_named_with_the_remedy(rig):
-	event, tcp = os.eventfd(0), socket.socket()
-	for fd, kind in (event, b"an object of the kernel"), (tcp.fileno(), b"a socket"):
+	fifo = rig.place.here(rig.place.own + "/fifo")
+	os.mkfifo(fifo)
+	refused = [(os.eventfd(0), b"an object of the kernel"), (socket.socket().detach(), b"a socket"),
+		   (os.open(fifo, os.O_RDWR), b"a FIFO"), (os.open(fifo, os.O_PATH), b"a mere path (O_PATH)"),
+		   (os.open("/etc/passwd", os.O_PATH), b"a mere path (O_PATH)"), (os.open("/etc", os.O_RDONLY), b"a directory")]
+	for fd, kind in refused:
 		result = rig.run("true", pass_fds=[fd])
 		told = b"descriptor %d is %s and cannot cross" % (fd, kind) in result.stderr and \
 			b"--drop-fd %d" % fd in result.stderr
 		expect((result.returncode, told), (125, True) if rig.proxied else (0, False), f"{result}")
 		expect(rig.run("true", pass_fds=[fd], rexec=["--drop-fd", str(fd)]).returncode, 0)
-	os.close(event)
-	tcp.close()
+		os.close(fd)
+	os.unlink(fifo)
 
 
 # ---- listening sockets --------------------------------------------------------------------------
@@ -331,6 +369,56 @@ def many_connections_to_a_listening_socket_at_once(rig):
 		expect(rig.status(process), 0)
 		for sock in socks:
 			sock.close()
+
+
+@case
+def a_listening_socket_of_two_programs(rig):
+	"""Who comes for a connection that the other has got waits for the next, and is no worse off."""
+	code = """
+import socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+print('ready', flush=True)
+while True:
+	with listener.accept()[0] as conn: conn.sendall(conn.recv(100))
+"""
+	with listening(rig, socket.SOCK_STREAM) as (listener, dial):
+		fd = listener.fileno()
+		processes = [rig.popen(*python(code, str(fd)), stdin=NULL, stdout=PIPE, pass_fds=[fd]) for _ in range(2)]
+		for process in processes:
+			process.stdout.readline()
+		for i in range(60):
+			with dial() as sock:
+				sock.sendall(b"%d" % i)
+				expect(receive_all(sock), b"%d" % i)
+		for process in processes:
+			process.terminate()
+		expect([rig.status(process) for process in processes], [143, 143])
+
+
+def system_call(pid):
+	"""The number of the one that it waits in."""
+	with open(f"/proc/{pid}/syscall", encoding="ascii") as f:
+		return f.read().split()[0]
+
+
+@rexec_case
+def a_connection_that_another_takes_leaves_rexec_awake(rig):
+	"""Between rexec's poll(2) and its accept4(2), which strace delays. LeakSanitizer cannot be traced."""
+	if SANITIZED:
+		return
+	slow = ["strace", "-D", "-q", "-o", "/dev/null", "-e", "trace=accept4", "-e", "inject=accept4:delay_enter=300000"]
+	with listening(rig, socket.SOCK_STREAM) as (listener, dial):
+		process = rig.popen("sh", "-c", "echo ready; exec sleep 1000", before=slow, stdin=NULL, stdout=PIPE,
+				    pass_fds=[listener.fileno()])
+		process.stdout.readline()
+		wait_for(lambda: state(process.pid) == "S")
+		idle = system_call(process.pid)
+		with dial():
+			expect(wait_for(lambda: system_call(process.pid) not in (idle, "running")), True, "rexec woken")
+			listener.settimeout(30)
+			listener.accept()[0].close()
+			process.terminate()
+			expect(rig.status(process), 143)
 
 
 @case

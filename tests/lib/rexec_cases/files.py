@@ -71,7 +71,9 @@ def a_large_file_as_stdin_that_is_read_in_part(rig, folder, shared):
 
 @case
 def a_file_that_is_made_up_while_it_is_read(rig):
-	expect(rig.shell("$R cat </proc/version").stdout, rig.shell("cat /proc/version").stdout)
+	for path in "/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/notes":
+		if os.path.exists(path):
+			expect(brief(rig.shell('$R cat <"$1"', path)), brief(rig.shell('cat "$1"', path)))
 
 
 @file_case
@@ -124,6 +126,14 @@ def file_as_stdin_and_stdout_for_the_same_program(rig, folder, _):
 
 
 @file_case
+def files_with_on_disconnect_keep(rig, folder, _):
+	path, seen = put(rig, folder)
+	option = "" if rig.plain else "--on-disconnect=keep"
+	rig.shell(f'{{ $R {option} head -c 4; echo ---; $R {option} cat; }} <"$1" >"$1.out"', path)
+	expect((take(seen), take(seen + ".out")), (LINES, b"one\n---\ntwo\nthree\n"))
+
+
+@file_case
 def files_on_other_descriptors(rig, folder, _):
 	path, seen = put(rig, folder)
 	result = rig.shell('$R sh -c "cat <&5; echo six >&6; echo seven >&6" 5<"$1" 6>"$1.out"', path)
@@ -155,6 +165,14 @@ def flags_of_the_callers_files_stay(rig, folder, _):
 	lines = [line.split()[-1] for line in result.stdout.splitlines()]
 	expect((len(lines), lines[2:]), (4, lines[:2]))
 	expect((take(seen), take(seen + ".out")), (LINES, LINES))
+
+
+@file_case
+def a_limit_of_the_files_size(rig, folder, _):
+	"""SIGXFSZ is the program's, or rexec's own."""
+	path, seen = put(rig, folder, b"")
+	result = rig.shell('ulimit -f 4; $R head -c 100000 /dev/zero >"$1"; echo $? >&2', path)
+	expect((result.stderr.split()[-1], take(seen)), (b"153", bytes(2048)))
 
 
 @case

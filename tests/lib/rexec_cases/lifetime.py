@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 
 from proxyends import expect, read_all
@@ -13,6 +14,7 @@ from rexecs import alive, python, state
 from scenarios.scenario import size
 
 from .case import case, rexec_case
+from .descriptors import listening, receive_all
 
 PIPE, NULL = subprocess.PIPE, subprocess.DEVNULL
 PR_SET_CHILD_SUBREAPER = 36
@@ -229,6 +231,30 @@ def a_program_that_daemonizes(rig):
 		expect((rig.status(process), alive(pid), len(there())), (4, True, 1))
 		os.kill(there().pop(), signal.SIGTERM)
 		expect((goes(pid), wait_for(lambda: not there())), (True, True))
+
+
+@case
+def a_daemon_serves_a_listening_socket(rig):
+	"""Its standard output, whose end says that it is ready, it has closed."""
+	code = """
+import os, socket, sys
+if os.fork(): os._exit(0)
+os.setsid()
+listener = socket.socket(fileno=int(sys.argv[1]))
+os.closerange(0, 3)
+while True:
+	with listener.accept()[0] as conn: conn.sendall(b'<' + conn.recv(100) + b'>')
+"""
+	with orphans_are_ours() as there, listening(rig, socket.SOCK_STREAM) as (listener, dial):
+		fd = listener.fileno()
+		process = rig.popen(*python(code, str(fd)), stdin=NULL, stdout=PIPE, pass_fds=[fd])
+		expect((process.stdout.read(), rig.status(process)), (b"", 0))
+		for word in b"one", b"two":
+			with dial() as sock:
+				sock.sendall(word)
+				expect(receive_all(sock), b"<%s>" % word)
+		os.kill(there().pop(), signal.SIGTERM)
+		expect(wait_for(lambda: not there()), True, "gone")
 
 
 @rexec_case

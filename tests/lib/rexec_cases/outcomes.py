@@ -56,6 +56,11 @@ def a_file_that_is_not_executable(rig):
 
 
 @case
+def a_program_without_a_name(rig):
+	expect(rig.shell("$R ''").returncode in (126, 127), True, "126 or 127")
+
+
+@case
 def a_directory_as_program(rig):
 	expect(rig.shell("$R /usr").returncode, 126)
 

@@ -104,6 +104,14 @@ def two_programs_write_to_one_pipe(rig):
 
 
 @case
+def two_programs_read_from_one_pipe(rig):
+	"""Each byte comes to one of them, and its end to both."""
+	n = size(64, 4, 1) * MIB
+	result = rig.shell(f"head -c {n} /dev/zero | {{ $R wc -c & $R wc -c; wait; }}", seconds=300)
+	expect((sum(map(int, result.stdout.split())), len(result.stdout.split())), (n, 2))
+
+
+@case
 def output_ends_when_the_program_closes_it(rig):
 	process = rig.popen("sh", "-c", "echo last; exec >&-; read line; exit 4", stdin=PIPE, stdout=PIPE)
 	expect(process.stdout.read(), b"last\n")
@@ -244,6 +252,24 @@ def small_pieces_back_and_forth(rig):
 
 
 @case
+def output_that_fits_a_pipe_waits_for_no_reader(rig):
+	r, w = os.pipe()
+	expect(rig.status(rig.popen("head", "-c", "60000", "/dev/zero", stdin=NULL, stdout=w)), 0)
+	os.close(w)
+	expect(len(read_all(r)), 60000)
+	os.close(r)
+
+
+@case
+def input_that_fits_a_pipe_waits_for_no_program(rig):
+	process = rig.popen("sh", "-c", "echo ready; exec sleep 1000", stdin=PIPE, stdout=PIPE)
+	process.stdout.readline()
+	os.write(process.stdin.fileno(), bytes(60000))
+	process.terminate()
+	expect(rig.status(process), 143)
+
+
+@case
 def a_reader_that_rests_gets_all(rig):
 	process = rig.popen("head", "-c", "3000000", "/dev/zero", stdin=NULL, stdout=PIPE)
 	expect(select.select([process.stdout], [], [], 30)[0], [process.stdout], "readable")
@@ -258,6 +284,8 @@ def output_with_on_disconnect_keep(rig):
 	expect(result.stdout, b"".join(b"o%d\ne%d\n" % (i, i) for i in range(1, 301)))
 	for _ in range(5):
 		expect(len(rig.run("head", "-c", "1048576", "/dev/zero", rexec=keep).stdout), 1048576)
+	data = os.urandom(3 * MIB)
+	expect(rig.run("cat", stdin=data, rexec=keep).stdout == data, True, "there and back")
 
 
 @rexec_case(together=True)

@@ -71,6 +71,23 @@ def arguments_of_1_mib(rig):
 	arrive(rig, *[b"%05d" % i + b"x" * 100000 for i in range(10)], b"y" * 48000)
 
 
+def unlimited_stack():
+	resource.setrlimit(resource.RLIMIT_STACK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@case
+def arguments_of_3_mib_when_the_stack_has_room(rig):
+	args = [b"%05d" % i + b"x" * 100000 for i in range(30)]
+	result = rig.run(*SHOW, *args, preexec_fn=unlimited_stack)
+	expect((result.returncode, result.stdout == b"\0".join(args)), (0, True), f"{brief(result)}")
+
+
+@rexec_case
+def more_arguments_than_can_cross(rig):
+	result = rig.run("true", *[b"x" * 100000 for _ in range(45)], preexec_fn=unlimited_stack)
+	expect((result.returncode, b"too much to pass" in result.stderr), (125, True), f"{brief(result)}")
+
+
 @case
 def ten_thousand_arguments(rig):
 	arrive(rig, *[b"%d" % i for i in range(10000)])
