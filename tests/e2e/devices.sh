@@ -108,6 +108,9 @@ swtpm_stays() {
 		swtpm_standin && [ "$(processes host swtpm)" = "$pid" ] && tpm_resets
 }
 it "a udsproxyd is killed: swtpm stays, and serves" swtpm_stays
+restart_libvirtd() { svc stop libvirtd && svc start libvirtd && wait_for 20 agent_answers "$1"; } # VM
+known_again() { restart_libvirtd uefi && swtpm_on_host && swtpm_standin && tpm_resets; }
+it "libvirtd is restarted: the TPM serves on" known_again
 it "destroy" destroy_uefi
 it "undefine" virsh undefine uefi --nvram
 it "no variables and no TPM's state are left on the HOST" no_state
@@ -144,6 +147,8 @@ it "virtiofsd runs on the HOST, and not on the DPU" virtiofsd_on_host
 it "the guest mounts the directory, and reads" guest_reads
 it "the guest writes" guest_writes 'words of the guest'
 it "a udsproxyd is killed: virtiofsd stays, and serves" virtiofsd_stays
+fs_known_again() { restart_libvirtd fs && virtiofsd_on_host && guest_writes 'and then'; }
+it "libvirtd is restarted: virtiofsd serves on" fs_known_again
 it "destroy: QEMU and virtiofsd are gone, and their socket" destroy_fs
 it "undefine" virsh undefine fs
 
