@@ -21,7 +21,7 @@ SIZES = """
 import fcntl, os, signal, struct, termios, time
 def tell(*_):
 	rows, columns = struct.unpack('4H', fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))[:2]
-	os.write(1, b'%d %d\n' % (rows, columns))
+	os.write(1, b'%d %d\\n' % (rows, columns))
 signal.signal(signal.SIGWINCH, tell)
 tell()
 time.sleep(60)
@@ -43,7 +43,8 @@ class Terminal:
 	def popen(self, rig, *argv, **options):
 		"""On 0, 1 and 2, and as the controlling terminal, so that signals come from it."""
 		options = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave, **options}
-		return rig.popen(*argv, before=["setsid", "--ctty"], **options)
+		self.process = rig.popen(*argv, before=["setsid", "--ctty"], **options)
+		return self.process
 
 	def type(self, data):
 		os.write(self.master, data)
@@ -52,9 +53,11 @@ class Terminal:
 		"""What it shows, up to these words."""
 		end = time.monotonic() + 30
 		while words not in self.said:
-			assert time.monotonic() < end, (words, self.said)
-			if select.select([self.master], [], [], 1)[0]:
+			ended = self.process.poll() is not None
+			if select.select([self.master], [], [], 0 if ended else 1)[0]:
 				self.said += os.read(self.master, 10000)
+			else:
+				assert not ended and time.monotonic() < end, (words, self.said)
 		before, _, self.said = self.said.partition(words)
 		return before + words
 
