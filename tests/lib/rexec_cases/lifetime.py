@@ -66,7 +66,7 @@ def sigterm_ends_the_program_and_is_told(rig):
 
 @case
 def a_program_that_handles_sigterm_ends_as_it_likes(rig):
-	process = rig.popen("sh", "-c", "trap 'echo bye; exit 9' TERM; echo ready; while :; do read line; done", stdin=PIPE, stdout=PIPE)
+	process = rig.popen("sh", "-c", "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done", stdin=NULL, stdout=PIPE)
 	process.stdout.readline()
 	process.terminate()
 	expect((process.stdout.read(), rig.status(process)), (b"bye\n", 9))
