@@ -19,7 +19,7 @@ class Case:
 			raise ValueError(f"two cases are called {name}")
 		self.play, self.name = play, name
 		self.rexec_only = rexec_only  # it has no local like
-		self.together = together  # in all columns at once: it takes long, but no CPU
+		self.together = together  # in all columns at once, two of which have one share: it takes long, but no CPU
 		CASES.append(self)
 
 

@@ -8,7 +8,7 @@ import pty
 import socket
 import subprocess
 
-from proxyends import expect, read_all, receive_fds, send_fds
+from proxyends import expect, read_all, readable, receive_fds, send_fds
 from proxypair import wait_for
 from rexecs import python, state
 from scenarios.scenario import SANITIZED
@@ -293,7 +293,7 @@ for _ in range(int(sys.argv[2])):
 @contextlib.contextmanager
 def listening(rig, kind):
 	"""A socket, and a function that connects to it."""
-	path = rig.place.here(rig.place.share + "/listen.sock")
+	path = rig.place.here(f"{rig.place.share}/{rig.name}.sock")
 
 	def dial():
 		sock = socket.socket(socket.AF_UNIX, kind)
@@ -401,12 +401,12 @@ def system_call(pid):
 		return f.read().split()[0]
 
 
-@rexec_case
+@rexec_case(together=True)
 def a_connection_that_another_takes_leaves_rexec_awake(rig):
 	"""Between rexec's poll(2) and its accept4(2), which strace delays. LeakSanitizer cannot be traced."""
 	if SANITIZED:
 		return
-	slow = ["strace", "-D", "-q", "-o", "/dev/null", "-e", "trace=accept4", "-e", "inject=accept4:delay_enter=300000"]
+	slow = ["strace", "-D", "-q", "-o", "/dev/null", "-e", "trace=accept4", "-e", "inject=accept4:delay_enter=1000000"]
 	with listening(rig, socket.SOCK_STREAM) as (listener, dial):
 		process = rig.popen("sh", "-c", "echo ready; exec sleep 1000", before=slow, stdin=NULL, stdout=PIPE,
 				    pass_fds=[listener.fileno()])
@@ -415,7 +415,7 @@ def a_connection_that_another_takes_leaves_rexec_awake(rig):
 		idle = system_call(process.pid)
 		with dial():
 			expect(wait_for(lambda: system_call(process.pid) not in (idle, "running")), True, "rexec woken")
-			listener.settimeout(30)
+			expect(readable(listener, 0), [listener], "readable")
 			listener.accept()[0].close()
 			process.terminate()
 			expect(rig.status(process), 143)
