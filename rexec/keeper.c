@@ -332,7 +332,7 @@ static void settle(struct keeper *k)
 	}
 	if (!k->gone)
 		return;
-	if (k->acknowledged || k->abandoned)
+	if (k->acknowledged || k->abandoned || (k->unwanted && k->conn < 0))
 		k->over = true;
 	else if (!k->holding.loop)
 		loop_timer_start(&k->loop, &k->holding, k->keep ? OUTCOME_HOLD_MS : LINGER_MS,

@@ -161,8 +161,7 @@ static void serve_kill(struct visitor *v, struct buf *payload)
 	if (signo) {
 		keeper_signal(k, signo, true);
 	} else {
-		/* Nobody is to be told of the outcome later. */
-		k->abandoned |= k->conn < 0;
+		k->unwanted = true;
 		keeper_end_program(k);
 	}
 	answer(v, k->gone && signo ? ESRCH : 0, NULL);

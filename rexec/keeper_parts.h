@@ -53,6 +53,7 @@ struct keeper {
 	bool gone;	/* nothing of it is left */
 	bool told_exited, told_gone, acknowledged;
 	bool ending, abandoned; /* being ended; nobody waits for the outcome */
+	bool unwanted;		/* a visitor had it ended: nobody but a client is to be told */
 	bool timed_out;
 	bool over;
 	struct loop_timer killing, holding, timeout;
