@@ -224,8 +224,8 @@ def leave_one(rig):
 @case
 def a_program_that_daemonizes(rig):
 	"""Its status is told at once, and it lives on."""
-	code = "import os, signal\nif os.fork(): os._exit(4)\nos.setsid()\nif os.fork(): os._exit(0)\n" \
-	       "print(os.getpid(), flush=True)\nos.closerange(0, 256)\nsignal.pause()"
+	code = "import os, signal\nif os.fork(): os._exit(4)\nos.setsid()\nmiddle = os.getpid()\nif os.fork(): os._exit(0)\n" \
+	       "while os.getppid() == middle: pass\nprint(os.getpid(), flush=True)\nos.closerange(0, 256)\nsignal.pause()"
 	with orphans_are_ours() as there:
 		process = rig.popen(*python(code), stdin=NULL, stdout=PIPE)
 		pid = int(process.stdout.read())
