@@ -326,6 +326,8 @@ static void settle(struct keeper *k)
 		keeper_tell_exited(k);
 		k->told_exited = true;
 	}
+	if (k->told_exited)
+		pty_end(&k->pty);
 	if (attached && k->gone && k->told_exited && !k->told_gone && k->survivors && is_drained(k)) {
 		keeper_tell_gone(k);
 		k->told_gone = true;
@@ -334,7 +336,8 @@ static void settle(struct keeper *k)
 		return;
 	if (k->acknowledged || k->abandoned)
 		k->over = true;
-	else if (!k->holding.loop)
+	/* A client that is to take the output first has the time that this takes. */
+	else if (!k->holding.loop && (!attached || k->told_gone || (k->told_exited && !k->survivors)))
 		loop_timer_start(&k->loop, &k->holding, k->keep ? OUTCOME_HOLD_MS : LINGER_MS,
 				 on_hold_end, k);
 }

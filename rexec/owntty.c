@@ -100,8 +100,20 @@ static void on_closed(struct flow *f, int error)
 	(void)error;
 }
 
+static void on_unseen(struct flow *f, int error)
+{
+	struct owntty *t = f->arg;
+
+	(void)error;
+	t->unseen = true;
+	if (t->terminal == t->out)
+		t->terminal = -1;
+	replace_fd(&t->out, open("/dev/null", O_WRONLY | O_CLOEXEC));
+	flow_retarget(f, t->out);
+}
+
 static const struct flow_hooks typed = { .data = on_typed, .eof = on_input_end, .closed = on_closed };
-static const struct flow_hooks shown = { .closed = on_closed };
+static const struct flow_hooks shown = { .lost = on_unseen, .closed = on_closed };
 
 void owntty_start(struct owntty *t, struct loop *l, int remote)
 {
@@ -117,7 +129,11 @@ void owntty_start(struct owntty *t, struct loop *l, int remote)
 
 bool owntty_drained(struct owntty *t)
 {
-	return t->remote < 0 || flow_drain(&t->from);
+	if (t->remote < 0)
+		return true;
+	flow_drain(&t->from);
+	/* Empty is not enough: what was written may be on its way still when the outcome is here. */
+	return t->from.over;
 }
 
 void owntty_deinit(struct owntty *t)

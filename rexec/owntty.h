@@ -23,6 +23,7 @@ struct owntty {
 	int remote; /* -1: not connected */
 	uint8_t end;	  /* the character that the program's terminal takes for the end */
 	bool line_begun; /* by what was sent last */
+	bool unseen;	 /* nobody takes any more what the program writes: it goes nowhere */
 	struct flow to, from;
 };
 
@@ -36,7 +37,7 @@ bool owntty_size(const struct owntty *t, struct request_terminal *size);
 /** owntty_restore() - give the terminal its mode back, as before a stop; owntty_raw() makes it raw again */
 void owntty_restore(struct owntty *t);
 void owntty_raw(struct owntty *t);
-/** owntty_drained() - has all that came been written? */
+/** owntty_drained() - the program has ended: has all that it wrote come, and been written? */
 bool owntty_drained(struct owntty *t);
 /** owntty_deinit() - restore, close */
 void owntty_deinit(struct owntty *t);

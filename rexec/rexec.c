@@ -59,6 +59,8 @@ struct rexec {
 	struct loop_timer retry, settling, beat, timeout;
 	unsigned retry_ms;
 	bool lost;	  /* no connection at present */
+	bool overdue;	  /* its time was over, and how it ended should have been told */
+	bool hung_up;	  /* the program was told that its terminal is gone */
 	int asked_to_end; /* the signal that came while it was so */
 	bool exited, survivors, standin, unsettled, over;
 	int status; /* the exit status of rexec */
@@ -643,8 +645,16 @@ static void report_lost_output(struct rexec *x)
 	}
 }
 
+/* As when a terminal's window is closed. */
+static void hang_up_terminal(struct rexec *x)
+{
+	if (x->has_tty && x->tty.unseen && !x->hung_up)
+		x->hung_up = !session_signal(x->session, SIGHUP, true);
+}
+
 static void settle(struct rexec *x)
 {
+	hang_up_terminal(x);
 	if (!x->exited || x->over || !stdio_drained(x->relays) || (x->has_tty && !owntty_drained(&x->tty)))
 		return;
 	report_lost_output(x);

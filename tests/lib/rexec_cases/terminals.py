@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import struct
+import subprocess
 import termios
 import time
 
@@ -17,7 +18,9 @@ from rexecs import alive, python, state
 
 from .case import case, rexec_case
 
-SIZES = """
+PIPE, NULL = subprocess.PIPE, subprocess.DEVNULL
+
+SIZES = r"""
 import fcntl, os, signal, struct, termios, time
 def tell(*_):
 	rows, columns = struct.unpack('4H', fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))[:2]
@@ -213,6 +216,23 @@ def a_terminal_that_is_hung_up_takes_the_program_along(rig):
 def t_gives_a_terminal_where_there_is_none_here(rig):
 	result = rig.run("sh", "-c", "test -t 0 && test -t 1 && test -t 2 && stty -echo && cat", rexec=["-t"], stdin=b"one\ntwo")
 	expect((result.returncode, result.stdout.endswith(b"one\r\ntwo")), (0, True), result.stdout)
+
+
+@rexec_case(together=True)
+def t_with_a_reader_that_is_slow_behind_the_end(rig):
+	process = rig.popen(*python("print('x' * 1000000, end='.')"), rexec=["-t"], stdin=NULL, stdout=PIPE)
+	expect(process.stdout.read(1), b"x")
+	time.sleep(12)	# longer than an outcome is kept for a client that does not come for it
+	said = process.stdout.read()
+	expect((rig.status(process), len(said), said[-1:]), (0, 1000000, b"."))
+
+
+@rexec_case
+def t_with_a_reader_that_goes_away_hangs_up(rig):
+	process = rig.popen("yes", rexec=["-t"], stdin=NULL, stdout=PIPE)
+	expect(process.stdout.read(3), b"y\r\n")
+	process.stdout.close()
+	expect(rig.status(process), 129)
 
 
 @rexec_case
