@@ -85,7 +85,9 @@ static const char *attach_visitor(struct visitor *v, struct buf *payload)
 		return "malformed request";
 	if (!k->keep || k->abandoned)
 		return "the program does not outlive its client";
-	/* The old connection may not know yet that it is broken. */
+	/* The old connection may not know yet that it is broken. If it is not, who has it is not to come back: the
+	 * two would take the program from each other for ever. */
+	keeper_tell_taken(k);
 	keeper_hang_up(k, true);
 	outputs_attach(&k->outputs, &v->fds, 1, numbers);
 	keeper_attach(k, take_fd(&v->fd), fdset_take(&v->fds, 0), flags & REQUEST_PROXIED);

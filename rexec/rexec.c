@@ -37,7 +37,7 @@
 
 #define SETTLE_MS 2000 /* in which connections of a program that ended are delivered */
 #define ATTACH_MS 5000 /* for one attempt */
-#define TIMEOUT_GRACE_MS 15000 /* from --timeout to when its outcome is known, or never will be */
+#define TIMEOUT_GRACE_MS 15000 /* from --timeout to when its outcome is no longer waited for without a link */
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
 
@@ -105,6 +105,8 @@ static void exited(struct rexec *x, const struct session_event *e)
 {
 	x->exited = true;
 	x->survivors = e->survivors;
+	/* What it left has no limit; nor has whoever reads what it wrote. */
+	loop_timer_stop(&x->timeout);
 	if (e->timed_out) {
 		complain("ended: its time was over");
 		tell_status(x, "timeout\n");
@@ -131,13 +133,16 @@ static void watch_session(struct rexec *x)
 			      x);
 }
 
-static void connection_lost(struct rexec *x, const char *why)
+static void connection_lost(struct rexec *x, const struct session_event *e)
 {
-	if (!x->options.keep) {
-		outcome_unknown(x, why);
+	if (!x->options.keep || e->taken || x->overdue) {
+		outcome_unknown(x, e->reason);
 		return;
 	}
-	complain("%s; the program runs on, and so do attempts to reach it", why);
+	/* While it is not reached ^C is for us. */
+	if (x->has_tty)
+		owntty_restore(&x->tty);
+	complain("%s; the program runs on, and so do attempts to reach it", e->reason);
 	x->lost = true;
 	x->retry_ms = RETRY_FIRST_MS;
 	on_retry(x);
@@ -214,7 +219,7 @@ static void on_session(void *arg, short revents)
 			x->survivors = false;
 			break;
 		case SESSION_LOST:
-			connection_lost(x, e.reason);
+			connection_lost(x, &e);
 			return;
 		}
 	}
@@ -229,9 +234,14 @@ static void on_beat(void *arg)
 	loop_timer_start(&x->loop, &x->beat, SESSION_BEAT_MS, on_beat, x);
 }
 
+/* As long as its keeper answers, what it wrote is still under way. */
 static void on_timeout(void *arg)
 {
-	outcome_unknown(arg, "its time is over, and nothing is heard of it");
+	struct rexec *x = arg;
+
+	x->overdue = true;
+	if (x->lost)
+		outcome_unknown(x, "its time is over, and nothing is heard of it");
 }
 
 /* ---- signals ---- */

@@ -53,6 +53,15 @@ def timeout_ends_what_ignores_sigterm(rig):
 
 
 @rexec_case(together=True)
+def timeout_is_not_for_what_a_program_leaves(rig):
+	result = rig.run("sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!", rexec=["--timeout", "1"])
+	expect((result.returncode, result.stderr), (0, b""))
+	time.sleep(18)	# the limit, and rexec's patience behind it
+	expect(alive(int(result.stdout)), True, "it runs")
+	os.kill(int(result.stdout), signal.SIGKILL)
+
+
+@rexec_case(together=True)
 def timeout_that_is_not_reached(rig):
 	expect(brief(rig.run("sh", "-c", "exit 4", rexec=["--timeout", "1.5m"])), (4, b"", b""))
 
@@ -135,6 +144,20 @@ def attached_terminal_of_a_kept_program(rig):
 	process.terminate()
 	expect(rig.status(process), 143)
 	end(rig, ident)
+
+
+@rexec_case
+def attached_program_that_another_takes(rig):
+	ident = detach(rig, *python("import time\nfor i in range(10000): print(i, flush=True); time.sleep(0.01)"))
+	attach = [BIN + "/rexec", *rig.options, "--attach", ident]
+	first = rig.start(attach, stdin=NULL, stdout=PIPE, stderr=PIPE)
+	expect(first.stdout.readline(), b"0\n")
+	second = rig.start(attach, stdin=NULL, stdout=PIPE, stderr=PIPE)
+	said = rig.finish(first)
+	expect((said.returncode, said.stderr), (123, b"rexec: another client has the program now; the outcome is unknown\n"))
+	expect(len(second.stdout.readline()) > 1, True, "the other goes on")
+	end(rig, ident)
+	expect(rig.status(second), 143)
 
 
 @rexec_case
