@@ -31,11 +31,11 @@ bool owntty_size(const struct owntty *t, struct request_terminal *size)
 	return true;
 }
 
-int owntty_open(struct owntty *t, struct request_terminal *like)
+int owntty_open(struct owntty *t, struct request_terminal *like, bool input)
 {
 	*t = (struct owntty){ .terminal = -1, .remote = -1, .end = 4 };
 	*like = (struct request_terminal){ 0 };
-	t->in = own_descriptor(STDIN_FILENO, O_RDONLY);
+	t->in = input ? own_descriptor(STDIN_FILENO, O_RDONLY) : open("/dev/null", O_RDONLY | O_CLOEXEC);
 	t->out = own_descriptor(STDOUT_FILENO, O_WRONLY);
 	if (t->in < 0 || t->out < 0)
 		return -EMFILE;

@@ -27,9 +27,10 @@ struct owntty {
 	struct flow to, from;
 };
 
-/** owntty_open() - before the program is asked for: @like is what its terminal is to be like
+/** owntty_open() - before the program is asked for: @like is what its terminal is to be like; without @input nothing is read
+ * here
  * Return: 0 or -errno; owntty_deinit() in either case */
-int owntty_open(struct owntty *t, struct request_terminal *like);
+int owntty_open(struct owntty *t, struct request_terminal *like, bool input);
 /** owntty_start() - carry, to and from @remote (taken), and be raw */
 void owntty_start(struct owntty *t, struct loop *l, int remote);
 /** owntty_size() - how large it is now; false when nobody knows */

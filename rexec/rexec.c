@@ -315,7 +315,7 @@ static bool wants_terminal(const struct options *o)
 /* With -t all three are the terminal, else those that are one here. */
 static int use_terminal(struct rexec *x)
 {
-	int err = owntty_open(&x->tty, &x->terminal);
+	int err = owntty_open(&x->tty, &x->terminal, !x->options.no_stdin);
 
 	x->has_tty = true;
 	for (int fd = STDIN_FILENO; !err && fd <= STDERR_FILENO; fd++)
@@ -557,7 +557,7 @@ static void take_terminal(struct rexec *x)
 	if (remote < 0)
 		return;
 	x->has_tty = true;
-	if (owntty_open(&x->tty, &x->terminal)) {
+	if (owntty_open(&x->tty, &x->terminal, !x->options.no_stdin)) {
 		close(remote);
 		return;
 	}

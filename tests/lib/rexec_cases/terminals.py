@@ -236,6 +236,13 @@ def t_with_a_reader_that_goes_away_hangs_up(rig):
 
 
 @rexec_case
+def t_without_input_leaves_it_to_others(rig):
+	script = "printf 'one\\ntwo\\n' | { $R true; cat; }"
+	result = rig.finish(rig.start(["sh", "-c", script], env={"R": " ".join(rig.prefix(["-n", "-t"]))}, stdin=NULL, stdout=PIPE))
+	expect(result.stdout, b"one\ntwo\n")
+
+
+@rexec_case
 def capital_t_gives_none(rig):
 	with a_terminal() as t:
 		process = t.popen(rig, "sh", "-c", "test -t 0 || test -t 1 || echo none", rexec=["-T"])
