@@ -267,7 +267,7 @@ static void forward(struct rexec *x, const struct signalfd_siginfo *info)
 	if (signo == SIGTSTP)
 		kill(getpid(), SIGSTOP);
 	if (x->has_tty && signo == SIGCONT)
-		owntty_raw(&x->tty);
+		owntty_resume(&x->tty);
 }
 
 static void on_signal(void *arg, short revents)

@@ -30,6 +30,12 @@ tell()
 time.sleep(60)
 """
 
+# A job that runs in the background until the shell has read a line.
+JOB = """
+$R sh -c 'stty -echo; echo said; read word; echo "got $word"; exit 4' &
+read -r word; echo "read $word"; fg >/dev/null
+"""
+
 
 class Terminal:
 	"""One that a person sits at: its master, and how it was before."""
@@ -197,6 +203,22 @@ def a_terminal_is_restored_while_rexec_is_stopped(rig):
 		t.type(b"word\n")
 		t.until(b"got word\r\n")
 		expect(rig.status(process), 0)
+		t.rest()
+
+
+@rexec_case
+def a_terminal_is_left_alone_in_the_background(rig):
+	with a_terminal() as t:
+		shell = rig.start(["setsid", "--ctty", "bash", "--norc", "-mc", JOB], env={"R": " ".join(rig.prefix())},
+				  stdin=t.slave, stdout=t.slave, stderr=t.slave)
+		t.until(b"said\r")
+		expect(t.is_as_before(), True, "left alone")
+		t.type(b"to the shell\n")
+		t.until(b"read to the shell\r\n")
+		expect(wait_for(t.is_raw), True, "raw in the foreground")
+		t.type(b"to the program\n")
+		t.until(b"got to the program\r\n")
+		expect((shell.wait(60), t.is_as_before()), (4, True))
 		t.rest()
 
 
