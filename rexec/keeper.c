@@ -334,7 +334,7 @@ static void settle(struct keeper *k)
 	}
 	if (!k->gone)
 		return;
-	if (k->acknowledged || k->abandoned)
+	if (k->acknowledged || k->abandoned || (k->forget && !attached))
 		k->over = true;
 	/* A client that is to take the output first has the time that this takes. */
 	else if (!k->holding.loop && (!attached || k->told_gone || (k->told_exited && !k->survivors)))
@@ -386,7 +386,7 @@ static int begin(struct keeper *k)
 	int refused = admit(a, setup->conn, setup->policy, setup->runtime, reason);
 
 	if (!refused && a->list) {
-		roster_serve(setup->conn, setup->sessions, setup->runtime);
+		roster_serve(setup->conn, setup->sessions);
 		close(setup->conn);
 		return -1;
 	}

@@ -116,10 +116,6 @@ static void put_command(const struct request *r, char *to, size_t size)
 		at = at ? at - 1 : end;
 	}
 	*at = '\0';
-	/* It is shown on a terminal. */
-	for (at = to; *at; at++)
-		if ((unsigned char)*at < ' ' || *at == 0x7f)
-			*at = '?';
 }
 
 static void tell_info(const struct visitor *v)
@@ -163,8 +159,7 @@ static void serve_kill(struct visitor *v, struct buf *payload)
 	if (signo) {
 		keeper_signal(k, signo, true);
 	} else {
-		/* Nobody is to be told of the outcome later. */
-		k->abandoned |= k->conn < 0;
+		k->forget = true;
 		keeper_end_program(k);
 	}
 	answer(v, k->gone && signo ? ESRCH : 0, NULL);
@@ -206,7 +201,8 @@ static void serve_set(struct visitor *v, struct buf *payload)
 		answer(v, EINVAL, wrong);
 		return;
 	}
-	err = set_as_user(v->k, &c, tid, v->uid == 0);
+	/* The child that does it is below us, too: it is not to be taken for something that is there. */
+	err = v->k->gone ? ESRCH : set_as_user(v->k, &c, tid, v->uid == 0);
 	log_info("session %s: uid %u sets %.64s of %s%d: %s", v->k->dir.id, v->uid, text,
 		 tid ? "thread " : "pid ", tid ? tid : v->k->pid, err ? strerrordesc_np(err) : "done");
 	answer(v, err, NULL);
@@ -324,8 +320,10 @@ void keeper_on_door(void *arg, short revents)
 	struct visitor *v;
 
 	(void)revents;
-	if (fd < 0 || k->visitors >= VISITORS_MAX || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) ||
-	    (cred.uid && cred.uid != k->admission.client))
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size))
+		return;
+	/* Root is let in though the user's own visitors take all the room. */
+	if (cred.uid && (cred.uid != k->admission.client || k->visitors >= VISITORS_MAX))
 		return;
 	v = calloc(1, sizeof(*v));
 	if (!v)

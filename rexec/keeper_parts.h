@@ -53,6 +53,7 @@ struct keeper {
 	bool gone;	/* nothing of it is left */
 	bool told_exited, told_gone, acknowledged;
 	bool ending, abandoned; /* being ended; nobody waits for the outcome */
+	bool forget; /* nobody is to be told of the outcome later: only who is the client then */
 	bool timed_out;
 	bool over;
 	struct loop_timer killing, holding, timeout;

@@ -829,6 +829,10 @@ int session_set(const char *id, pid_t tid, const char *assignment, bool local, c
 {
 	struct frame_out f;
 
+	if (strlen(assignment) >= REQUEST_REASON_MAX) { /* cut it would be another */
+		snprintf(reason, SESSION_REASON_MAX, "it is too long");
+		return -EMSGSIZE;
+	}
 	frame_start(&f, REQUEST_SET);
 	buf_put_u32(&f.buf, (uint32_t)tid);
 	frame_text(&f, assignment);

@@ -14,6 +14,26 @@ from .case import brief, rexec_case
 
 PIPE, NULL = subprocess.PIPE, subprocess.DEVNULL
 
+# Another user's: listens in the directory where it is, and answers whoever asks as the keeper of @id would, for root's eyes.
+FAKE = """
+import os, socket, struct, sys, threading
+text = lambda s: struct.pack('>I', len(s) + 1) + s + bytes(1)
+answer = text(sys.argv[1].encode()) + struct.pack('>3IQ4B', 1, 0, 0, 0, 1, 0, 0, 0) + text(b'fake')
+s = socket.socket(socket.AF_UNIX)
+s.bind('keeper.sock')
+os.setuid(1000)
+s.listen()
+def serve():
+	while True:
+		c = s.accept()[0]
+		c.recv(100)
+		try: c.sendall(struct.pack('>IB', len(answer), 22) + answer)
+		except BrokenPipeError: pass
+threading.Thread(target=serve, daemon=True).start()
+print(flush=True)
+sys.stdin.read()
+"""
+
 
 def command(rig, *argv):
 	"""rexec with a command about programs that run already."""
@@ -194,6 +214,36 @@ def others_programs_are_not_to_be_had(rig):
 	for setting, allowed in ("nice=5", True), ("nice=-5", False), ("scheduler=fifo:5", False):
 		result = rig.finish(rig.start([*as_other, "--set", ident, setting], stdin=NULL, stdout=PIPE, stderr=PIPE))
 		expect(result.returncode == 0, allowed, setting)
+	end(rig, ident)
+
+
+@rexec_case
+def list_tells_no_more_than_keepers_say(rig):
+	ident = detach(rig, "sleep", "60", "\x1b[31m", "\u009b1m")
+	expect(wait_for(lambda: listed(rig, ident)[4].startswith("ended")), True, "sleep wants numbers")
+	expect(listed(rig, ident)[5], "sleep 60 ?[31m ??1m")
+	# The directory is its user's, and so may be what is there in the keeper's place.
+	there = rig.place.there(rig.run_dir + "/sessions/" + ident) + "/keeper.sock"
+	os.rename(there, there + "~")
+	os.symlink("keeper.sock~", there)
+	expect(listed(rig, ident), None, "by a link")
+	os.unlink(there)
+	with subprocess.Popen(python(FAKE, ident), stdin=PIPE, stdout=PIPE, cwd=os.path.dirname(there)) as fake:
+		fake.stdout.readline()
+		found = listed(rig, ident)
+		fake.communicate()
+	os.rename(there + "~", there)
+	expect(found, None, "another's socket")
+	end(rig, ident)
+
+
+@rexec_case
+def set_of_what_has_ended_is_refused(rig):
+	ident = detach(rig, "true")
+	expect(wait_for(lambda: listed(rig, ident)[4] == "ended:0"), True, "ended")
+	expect(brief(command(rig, "--set", ident, "nice=5")), (125, b"", b"rexec: nice=5: No such process\n"))
+	long = "affinity=" + "0," * 300 + "0"
+	expect(brief(command(rig, "--set", ident, long))[2].endswith(b": it is too long\n"), True, "too long")
 	end(rig, ident)
 
 
