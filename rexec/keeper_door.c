@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@
 
 #define VISITOR_TIMEOUT_MS 10000
 #define VISITORS_MAX 64
+#define SET_TIMEOUT_MS 2000
 
 /* A connection on keeper.sock whose first frame is awaited. */
 struct visitor {
@@ -170,6 +173,7 @@ static int set_as_user(const struct keeper *k, const struct control *c, pid_t ti
 {
 	const struct admission *a = &k->admission;
 	pid_t keeper = getpid(), pid = fork();
+	struct pollfd p = { .events = POLLIN };
 	int status, err;
 
 	if (pid < 0)
@@ -178,6 +182,11 @@ static int set_as_user(const struct keeper *k, const struct control *c, pid_t ti
 		err = a->switch_user && !root ? child_become(&a->identity) : 0;
 		_exit(-(err ? err : control_apply(c, keeper, tid)));
 	}
+	/* It is the user's process, who may have stopped it: we are not to stand still with it. */
+	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (p.fd < 0 || poll(&p, 1, SET_TIMEOUT_MS) <= 0)
+		kill(pid, SIGKILL);
+	close_keep_errno(p.fd);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return errno;
