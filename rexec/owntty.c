@@ -100,12 +100,15 @@ static const struct flow_hooks shown = { .lost = on_unseen, .closed = on_closed 
 
 /* Only what is typed is to be raw: the output of a pipeline that starts here, `rexec -t x <file`, goes to a terminal that
  * others use, too, but nothing is typed for us then. */
+static bool is_typed(const struct owntty *t)
+{
+	return t->terminal >= 0 && t->terminal == t->in;
+}
+
 static void be_raw(struct owntty *t)
 {
 	struct termios mode = t->mode;
 
-	if (t->terminal < 0 || t->terminal != t->in)
-		return;
 	cfmakeraw(&mode);
 	t->raw = !tcsetattr(t->terminal, TCSANOW, &mode);
 }
@@ -113,7 +116,7 @@ static void be_raw(struct owntty *t)
 /* To set a terminal's mode there, or to read, would stop us. */
 static bool in_background(const struct owntty *t)
 {
-	pid_t foreground = t->terminal >= 0 && t->terminal == t->in ? tcgetpgrp(t->terminal) : -1;
+	pid_t foreground = tcgetpgrp(t->terminal);
 
 	return foreground > 0 && foreground != getpgrp();
 }
@@ -125,7 +128,7 @@ static void on_later(void *arg)
 
 void owntty_resume(struct owntty *t)
 {
-	if (!t->loop)
+	if (!t->loop || !is_typed(t))
 		return;
 	flow_stop(&t->to);
 	if (in_background(t)) { /* no signal tells when that is over */
@@ -139,7 +142,7 @@ void owntty_resume(struct owntty *t)
 void owntty_restore(struct owntty *t)
 {
 	loop_timer_stop(&t->later);
-	if (t->loop)
+	if (t->loop && is_typed(t))
 		flow_stop(&t->to);
 	if (t->raw)
 		tcsetattr(t->terminal, TCSANOW, &t->mode);
@@ -149,8 +152,10 @@ void owntty_restore(struct owntty *t)
 void owntty_start(struct owntty *t, struct loop *l, int remote)
 {
 	owntty_restore(t);
-	if (t->loop)
+	if (t->loop) {
+		flow_stop(&t->to);
 		flow_stop(&t->from);
+	}
 	t->loop = l;
 	replace_fd(&t->remote, remote);
 	flow_start(&t->from, l, remote, t->out, &shown, t);
@@ -170,8 +175,10 @@ bool owntty_drained(struct owntty *t)
 void owntty_deinit(struct owntty *t)
 {
 	owntty_restore(t);
-	if (t->loop)
+	if (t->loop) {
+		flow_stop(&t->to);
 		flow_stop(&t->from);
+	}
 	t->loop = NULL;
 	replace_fd(&t->remote, -1);
 	replace_fd(&t->in, -1);
