@@ -326,15 +326,18 @@ static void settle(struct keeper *k)
 		keeper_tell_exited(k);
 		k->told_exited = true;
 	}
+	if (k->told_exited)
+		pty_end(&k->pty);
 	if (attached && k->gone && k->told_exited && !k->told_gone && k->survivors && is_drained(k)) {
 		keeper_tell_gone(k);
 		k->told_gone = true;
 	}
 	if (!k->gone)
 		return;
-	if (k->acknowledged || k->abandoned || (k->unwanted && k->conn < 0))
+	if (k->acknowledged || k->abandoned || (k->forget && !attached))
 		k->over = true;
-	else if (!k->holding.loop)
+	/* A client that is to take the output first has the time that this takes. */
+	else if (!k->holding.loop && (!attached || k->told_gone || (k->told_exited && !k->survivors)))
 		loop_timer_start(&k->loop, &k->holding, k->keep ? OUTCOME_HOLD_MS : LINGER_MS,
 				 on_hold_end, k);
 }
@@ -383,7 +386,7 @@ static int begin(struct keeper *k)
 	int refused = admit(a, setup->conn, setup->policy, setup->runtime, reason);
 
 	if (!refused && a->list) {
-		roster_serve(setup->conn, setup->sessions, setup->runtime);
+		roster_serve(setup->conn, setup->sessions);
 		close(setup->conn);
 		return -1;
 	}

@@ -69,6 +69,14 @@ void keeper_tell_gone(const struct keeper *k)
 	keeper_send(k->conn, &f);
 }
 
+void keeper_tell_taken(const struct keeper *k)
+{
+	struct frame_out f;
+
+	frame_start(&f, REQUEST_TAKEN);
+	keeper_send(k->conn, &f);
+}
+
 /* ---- the client's end, and the link's ---- */
 
 void keeper_hang_up(struct keeper *k, bool lost)

@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@
 
 #define VISITOR_TIMEOUT_MS 10000
 #define VISITORS_MAX 64
+#define SET_TIMEOUT_MS 2000
 
 /* A connection on keeper.sock whose first frame is awaited. */
 struct visitor {
@@ -85,7 +88,9 @@ static const char *attach_visitor(struct visitor *v, struct buf *payload)
 		return "malformed request";
 	if (!k->keep || k->abandoned)
 		return "the program does not outlive its client";
-	/* The old connection may not know yet that it is broken. */
+	/* The old connection may not know yet that it is broken. If it is not, who has it is not to come back: the
+	 * two would take the program from each other for ever. */
+	keeper_tell_taken(k);
 	keeper_hang_up(k, true);
 	outputs_attach(&k->outputs, &v->fds, 1, numbers);
 	keeper_attach(k, take_fd(&v->fd), fdset_take(&v->fds, 0), flags & REQUEST_PROXIED);
@@ -114,10 +119,6 @@ static void put_command(const struct request *r, char *to, size_t size)
 		at = at ? at - 1 : end;
 	}
 	*at = '\0';
-	/* It is shown on a terminal. */
-	for (at = to; *at; at++)
-		if ((unsigned char)*at < ' ' || *at == 0x7f)
-			*at = '?';
 }
 
 static void tell_info(const struct visitor *v)
@@ -161,7 +162,7 @@ static void serve_kill(struct visitor *v, struct buf *payload)
 	if (signo) {
 		keeper_signal(k, signo, true);
 	} else {
-		k->unwanted = true;
+		k->forget = true;
 		keeper_end_program(k);
 	}
 	answer(v, k->gone && signo ? ESRCH : 0, NULL);
@@ -172,6 +173,7 @@ static int set_as_user(const struct keeper *k, const struct control *c, pid_t ti
 {
 	const struct admission *a = &k->admission;
 	pid_t keeper = getpid(), pid = fork();
+	struct pollfd p = { .events = POLLIN };
 	int status, err;
 
 	if (pid < 0)
@@ -180,6 +182,11 @@ static int set_as_user(const struct keeper *k, const struct control *c, pid_t ti
 		err = a->switch_user && !root ? child_become(&a->identity) : 0;
 		_exit(-(err ? err : control_apply(c, keeper, tid)));
 	}
+	/* It is the user's process, who may have stopped it: we are not to stand still with it. */
+	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (p.fd < 0 || poll(&p, 1, SET_TIMEOUT_MS) <= 0)
+		kill(pid, SIGKILL);
+	close_keep_errno(p.fd);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return errno;
@@ -203,7 +210,8 @@ static void serve_set(struct visitor *v, struct buf *payload)
 		answer(v, EINVAL, wrong);
 		return;
 	}
-	err = set_as_user(v->k, &c, tid, v->uid == 0);
+	/* The child that does it is below us, too: it is not to be taken for something that is there. */
+	err = v->k->gone ? ESRCH : set_as_user(v->k, &c, tid, v->uid == 0);
 	log_info("session %s: uid %u sets %.64s of %s%d: %s", v->k->dir.id, v->uid, text,
 		 tid ? "thread " : "pid ", tid ? tid : v->k->pid, err ? strerrordesc_np(err) : "done");
 	answer(v, err, NULL);
@@ -321,8 +329,10 @@ void keeper_on_door(void *arg, short revents)
 	struct visitor *v;
 
 	(void)revents;
-	if (fd < 0 || k->visitors >= VISITORS_MAX || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) ||
-	    (cred.uid && cred.uid != k->admission.client))
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size))
+		return;
+	/* Root is let in though the user's own visitors take all the room. */
+	if (cred.uid && (cred.uid != k->admission.client || k->visitors >= VISITORS_MAX))
 		return;
 	v = calloc(1, sizeof(*v));
 	if (!v)

@@ -53,7 +53,7 @@ struct keeper {
 	bool gone;	/* nothing of it is left */
 	bool told_exited, told_gone, acknowledged;
 	bool ending, abandoned; /* being ended; nobody waits for the outcome */
-	bool unwanted;		/* a visitor had it ended: nobody but a client is to be told */
+	bool forget; /* nobody is to be told of the outcome later: only who is the client then */
 	bool timed_out;
 	bool over;
 	struct loop_timer killing, holding, timeout;
@@ -76,6 +76,8 @@ void keeper_client_gone(struct keeper *k);
 void keeper_tell_started(const struct keeper *k);
 void keeper_tell_exited(const struct keeper *k);
 void keeper_tell_gone(const struct keeper *k);
+/** keeper_tell_taken() - to the client, if there is one, that it is it no more */
+void keeper_tell_taken(const struct keeper *k);
 /** keeper_tell_refused() - to whoever is at @fd */
 void keeper_tell_refused(int fd, int status, const char *reason);
 /** keeper_send() - the few frames that a connection ever gets fit its buffer; one that cannot be sent

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -24,11 +26,14 @@ static void on_orphan(void *arg)
 	close_output(arg);
 }
 
-static bool is_fifo(int fd)
+/* We are root, and read what the client can perhaps only write: of pipes without a name it has the other end, or has
+ * it from who made them; a FIFO's content may be others'. */
+static bool may_read(int fd)
 {
 	struct stat st;
+	struct statfs fs;
 
-	return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
+	return !fstat(fd, &st) && S_ISFIFO(st.st_mode) && !fstatfs(fd, &fs) && fs.f_type == PIPEFS_MAGIC;
 }
 
 /* What is still in the pipe is not lost with its reader: whoever has the other end can read it. */
@@ -39,7 +44,7 @@ static void take_back(struct output *o)
 	int size = 0;
 	ssize_t n;
 
-	if (o->to < 0 || !is_fifo(o->to) || ioctl(o->to, FIONREAD, &size) || !size)
+	if (o->to < 0 || !may_read(o->to) || ioctl(o->to, FIONREAD, &size) || !size)
 		return;
 	from = flow_reopen(o->to, O_RDONLY);
 	bytes = malloc((size_t)size);
@@ -63,7 +68,7 @@ static void on_lost(struct flow *f, int error)
 static void on_closed(struct flow *f, int error)
 {
 	struct output *o = f->arg;
-	int rest = error || o->to < 0 || !is_fifo(o->to) ? -1 : flow_reopen(o->to, O_RDONLY);
+	int rest = error || o->to < 0 || !may_read(o->to) ? -1 : flow_reopen(o->to, O_RDONLY);
 
 	close_output(o);
 	o->from = MAX(rest, -1);

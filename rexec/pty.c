@@ -146,6 +146,14 @@ bool pty_drained(struct pty *p, struct loop *l)
 	return false;
 }
 
+void pty_end(struct pty *p)
+{
+	if (p->client < 0 || !flow_drain(&p->out))
+		return;
+	flow_retarget(&p->out, -1);
+	forget_client(p);
+}
+
 void pty_deinit(struct pty *p)
 {
 	if (p->out.loop)

@@ -46,6 +46,8 @@ void pty_resize(struct pty *p, const struct request_terminal *size);
 /** pty_drained() - the program has ended: has all that it wrote been taken, or will nobody? Always
  * true for none. */
 bool pty_drained(struct pty *p, struct loop *l);
+/** pty_end() - its client was told of the program's end: show it the end of what was written, behind the last byte */
+void pty_end(struct pty *p);
 /** pty_deinit() - hang up and close */
 void pty_deinit(struct pty *p);
 

@@ -76,6 +76,7 @@ enum request_type {
 	REQUEST_RESULT = 20, /* u16 errno, text reason */
 	REQUEST_PONG = 21,
 	REQUEST_PROGRAM = 22, /* struct request_program, in its order */
+	REQUEST_TAKEN = 23,   /* to who was the client until now: another is */
 };
 
 enum request_flags {

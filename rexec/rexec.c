@@ -37,7 +37,7 @@
 
 #define SETTLE_MS 2000 /* in which connections of a program that ended are delivered */
 #define ATTACH_MS 5000 /* for one attempt */
-#define TIMEOUT_GRACE_MS 15000 /* from --timeout to when its outcome is known, or never will be */
+#define TIMEOUT_GRACE_MS 15000 /* from --timeout to when its outcome is no longer waited for without a link */
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
 
@@ -59,6 +59,8 @@ struct rexec {
 	struct loop_timer retry, settling, beat, timeout;
 	unsigned retry_ms;
 	bool lost;	  /* no connection at present */
+	bool overdue;	  /* its time was over, and how it ended should have been told */
+	bool hung_up;	  /* the program was told that its terminal is gone */
 	int asked_to_end; /* the signal that came while it was so */
 	bool exited, survivors, standin, unsettled, over;
 	int status; /* the exit status of rexec */
@@ -103,6 +105,8 @@ static void exited(struct rexec *x, const struct session_event *e)
 {
 	x->exited = true;
 	x->survivors = e->survivors;
+	/* What it left has no limit; nor has whoever reads what it wrote. */
+	loop_timer_stop(&x->timeout);
 	if (e->timed_out) {
 		complain("ended: its time was over");
 		tell_status(x, "timeout\n");
@@ -129,13 +133,16 @@ static void watch_session(struct rexec *x)
 			      x);
 }
 
-static void connection_lost(struct rexec *x, const char *why)
+static void connection_lost(struct rexec *x, const struct session_event *e)
 {
-	if (!x->options.keep) {
-		outcome_unknown(x, why);
+	if (!x->options.keep || e->taken || x->overdue) {
+		outcome_unknown(x, e->reason);
 		return;
 	}
-	complain("%s; the program runs on, and so do attempts to reach it", why);
+	/* While it is not reached ^C is for us. */
+	if (x->has_tty)
+		owntty_restore(&x->tty);
+	complain("%s; the program runs on, and so do attempts to reach it", e->reason);
 	x->lost = true;
 	x->retry_ms = RETRY_FIRST_MS;
 	on_retry(x);
@@ -212,7 +219,7 @@ static void on_session(void *arg, short revents)
 			x->survivors = false;
 			break;
 		case SESSION_LOST:
-			connection_lost(x, e.reason);
+			connection_lost(x, &e);
 			return;
 		}
 	}
@@ -227,9 +234,14 @@ static void on_beat(void *arg)
 	loop_timer_start(&x->loop, &x->beat, SESSION_BEAT_MS, on_beat, x);
 }
 
+/* As long as its keeper answers, what it wrote is still under way. */
 static void on_timeout(void *arg)
 {
-	outcome_unknown(arg, "its time is over, and nothing is heard of it");
+	struct rexec *x = arg;
+
+	x->overdue = true;
+	if (x->lost)
+		outcome_unknown(x, "its time is over, and nothing is heard of it");
 }
 
 /* ---- signals ---- */
@@ -255,7 +267,7 @@ static void forward(struct rexec *x, const struct signalfd_siginfo *info)
 	if (signo == SIGTSTP)
 		kill(getpid(), SIGSTOP);
 	if (x->has_tty && signo == SIGCONT)
-		owntty_raw(&x->tty);
+		owntty_resume(&x->tty);
 }
 
 static void on_signal(void *arg, short revents)
@@ -303,7 +315,7 @@ static bool wants_terminal(const struct options *o)
 /* With -t all three are the terminal, else those that are one here. */
 static int use_terminal(struct rexec *x)
 {
-	int err = owntty_open(&x->tty, &x->terminal);
+	int err = owntty_open(&x->tty, &x->terminal, !x->options.no_stdin);
 
 	x->has_tty = true;
 	for (int fd = STDIN_FILENO; !err && fd <= STDERR_FILENO; fd++)
@@ -545,7 +557,7 @@ static void take_terminal(struct rexec *x)
 	if (remote < 0)
 		return;
 	x->has_tty = true;
-	if (owntty_open(&x->tty, &x->terminal)) {
+	if (owntty_open(&x->tty, &x->terminal, !x->options.no_stdin)) {
 		close(remote);
 		return;
 	}
@@ -643,8 +655,16 @@ static void report_lost_output(struct rexec *x)
 	}
 }
 
+/* As when a terminal's window is closed. */
+static void hang_up_terminal(struct rexec *x)
+{
+	if (x->has_tty && x->tty.unseen && !x->hung_up)
+		x->hung_up = !session_signal(x->session, SIGHUP, true);
+}
+
 static void settle(struct rexec *x)
 {
+	hang_up_terminal(x);
 	if (!x->exited || x->over || !stdio_drained(x->relays) || (x->has_tty && !owntty_drained(&x->tty)))
 		return;
 	report_lost_output(x);

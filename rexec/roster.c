@@ -28,15 +28,24 @@ static int set_patience(int sock, unsigned ms)
 	       setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 }
 
-static int dial(const char *runtime, const char *id)
+/* The session's directory is its user's, who may put another socket there, or a link to one: only what listens with
+ * our rights is a keeper. */
+static int dial(int sessions, const char *id)
 {
 	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_close_ int file = -1;
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	int n = snprintf(to.sun_path, sizeof(to.sun_path), "%s/" REXEC_SESSIONS "/%s/" REXEC_KEEPER_SOCKET, runtime, id);
+	char path[REQUEST_ID_SIZE + sizeof(REXEC_KEEPER_SOCKET) + 1];
+	struct ucred cred;
+	socklen_t size = sizeof(cred);
 
-	if (sock < 0 || n < 0 || (size_t)n >= sizeof(to.sun_path))
+	snprintf(path, sizeof(path), "%.32s/" REXEC_KEEPER_SOCKET, id);
+	file = openat(sessions, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (sock < 0 || file < 0 || set_patience(sock, KEEPER_TIMEOUT_MS))
 		return -1;
-	if (set_patience(sock, KEEPER_TIMEOUT_MS) || connect(sock, (const struct sockaddr *)&to, sizeof(to)))
+	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d", file);
+	if (connect(sock, (const struct sockaddr *)&to, sizeof(to)) ||
+	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size) || cred.uid != geteuid())
 		return -1;
 	return take_fd(&sock);
 }
@@ -64,9 +73,9 @@ static bool ask(int keeper, struct frame_in *in)
 }
 
 /* What the keeper of @id says, for @client's eyes, on to @conn; a negative errno when nobody takes it. */
-static int tell_one(int conn, const char *runtime, const char *id, uid_t client)
+static int tell_one(int conn, int sessions, const char *id, uid_t client)
 {
-	_cleanup_close_ int keeper = dial(runtime, id);
+	_cleanup_close_ int keeper = dial(sessions, id);
 	struct frame_in in = { .have = 0 };
 	struct request_program p;
 	struct frame_out f;
@@ -74,14 +83,14 @@ static int tell_one(int conn, const char *runtime, const char *id, uid_t client)
 	uint8_t type;
 
 	if (keeper < 0 || !ask(keeper, &in) || frame_next(&in, &type, &payload) <= 0 ||
-	    frame_get_program(&payload, &p) || (client && p.client != client))
+	    frame_get_program(&payload, &p) || strcmp(p.id, id) != 0 || (client && p.client != client))
 		return 0;
 	frame_start(&f, REQUEST_PROGRAM);
 	frame_put_program(&f, &p);
 	return (int)MIN(fd_sendmsg(conn, f.data, frame_end(&f), 0, NULL, NULL), 0);
 }
 
-void roster_serve(int conn, int sessions, const char *runtime)
+void roster_serve(int conn, int sessions)
 {
 	_cleanup_close_ int copy = openat(sessions, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -97,7 +106,7 @@ void roster_serve(int conn, int sessions, const char *runtime)
 		err = EIO;
 	while (!err && (e = readdir(dir)))
 		if (*e->d_name != '.')
-			err = -tell_one(conn, runtime, e->d_name, cred.uid);
+			err = -tell_one(conn, sessions, e->d_name, cred.uid);
 	if (dir)
 		closedir(dir);
 	frame_start(&f, REQUEST_RESULT);

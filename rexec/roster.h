@@ -8,8 +8,8 @@
 #define ROSTER_H
 
 /** roster_serve() - answer the LIST that was received on @conn (borrowed): a PROGRAM for each of the client's own programs,
- * all of them for root, then RESULT. @sessions is RUNTIME/sessions, whose path is @runtime/sessions. Waits, but
+ * all of them for root, then RESULT. @sessions is RUNTIME/sessions. Waits, but
  * for no keeper longer than a moment. */
-void roster_serve(int conn, int sessions, const char *runtime);
+void roster_serve(int conn, int sessions);
 
 #endif

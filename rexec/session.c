@@ -539,6 +539,11 @@ static bool handle(struct session *s, uint8_t type, struct buf *payload, struct 
 	case REQUEST_GONE:
 		e->kind = SESSION_GONE;
 		return true;
+	case REQUEST_TAKEN:
+		e->kind = SESSION_LOST;
+		e->taken = true;
+		snprintf(e->reason, sizeof(e->reason), "another client has the program now");
+		return true;
 	case REQUEST_PONG:
 		s->asked = 0;
 		return false;
@@ -576,6 +581,8 @@ void session_next(struct session *s, struct session_event *event)
 		if (told) {
 			if (is_last(event))
 				finish(s);
+			else if (event->kind == SESSION_LOST)
+				hang_up(s);
 			return;
 		}
 		if (got == 0)
@@ -822,6 +829,10 @@ int session_set(const char *id, pid_t tid, const char *assignment, bool local, c
 {
 	struct frame_out f;
 
+	if (strlen(assignment) >= REQUEST_REASON_MAX) { /* cut it would be another */
+		snprintf(reason, SESSION_REASON_MAX, "it is too long");
+		return -EMSGSIZE;
+	}
 	frame_start(&f, REQUEST_SET);
 	buf_put_u32(&f.buf, (uint32_t)tid);
 	frame_text(&f, assignment);

@@ -102,6 +102,7 @@ struct session_event {
 	int status;
 	bool survivors;
 	bool timed_out; /* EXITED: because its time was over */
+	bool taken;	/* LOST: because another is the program's client now; session_attach() takes it back */
 	pid_t pid;
 	uint64_t file; /* of STARTED: another number when the program is another file, or changed */
 	char reason[SESSION_REASON_MAX];

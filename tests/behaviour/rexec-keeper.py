@@ -161,6 +161,29 @@ def outputs():
 		os.close(end)
 
 
+def fifo_outputs():
+	"""What others have written to a FIFO is not for who can only write to it."""
+	path = place + "/fifo"
+	os.mkfifo(path)
+	held = os.open(path, os.O_RDWR)
+	w = os.open(path, os.O_WRONLY)
+	wait, go = os.pipe()
+	session = Session(["sh", "-c", "read -r line; echo written"], flags=KEEP, fds=[(0, PASS, wait), (1, OUTPUT, w)])
+	os.write(held, b"others'\n")
+	session.life.lost()
+	session.sock.close()
+	r, pipe = os.pipe()
+	life, sock, _, _ = session.attach([pipe])
+	os.write(go, b"go\n")
+	check("a FIFO's content is not taken back", os.read(r, 100), b"written\n")
+	check("it is where it was", os.read(held, 100), b"others'\n")
+	check("the program ends", receive_frame(sock)[0], EXITED)
+	send_frame(sock, DONE)
+	life.gone()
+	for end in (held, w, wait, go, r, pipe):
+		os.close(end)
+
+
 def life_lines():
 	session = Session(["sleep", "60"])
 	session.life.gone()
@@ -316,7 +339,7 @@ def main():
 					   place + "/none"], stderr=log)
 	try:
 		assert wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(run_dir + "/rexec.sock") == 0)
-		for case in files, affinity, terminals, own_terminal, outputs, life_lines, visitors, keepers:
+		for case in files, affinity, terminals, own_terminal, outputs, fifo_outputs, life_lines, visitors, keepers:
 			try:
 				case()
 			except Exception as error:  # pylint: disable=broad-except

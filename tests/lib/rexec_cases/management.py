@@ -14,6 +14,26 @@ from .case import brief, rexec_case
 
 PIPE, NULL = subprocess.PIPE, subprocess.DEVNULL
 
+# Another user's: listens in the directory where it is, and answers whoever asks as the keeper of @id would, for root's eyes.
+FAKE = """
+import os, socket, struct, sys, threading
+text = lambda s: struct.pack('>I', len(s) + 1) + s + bytes(1)
+answer = text(sys.argv[1].encode()) + struct.pack('>3IQ4B', 1, 0, 0, 0, 1, 0, 0, 0) + text(b'fake')
+s = socket.socket(socket.AF_UNIX)
+s.bind('keeper.sock')
+os.setuid(1000)
+s.listen()
+def serve():
+	while True:
+		c = s.accept()[0]
+		c.recv(100)
+		try: c.sendall(struct.pack('>IB', len(answer), 22) + answer)
+		except BrokenPipeError: pass
+threading.Thread(target=serve, daemon=True).start()
+print(flush=True)
+sys.stdin.read()
+"""
+
 
 def command(rig, *argv):
 	"""rexec with a command about programs that run already."""
@@ -50,6 +70,15 @@ def timeout_ends_a_program(rig):
 @rexec_case(together=True)
 def timeout_ends_what_ignores_sigterm(rig):
 	expect(rig.run("sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60", rexec=["--timeout", "1s"]).returncode, 124)
+
+
+@rexec_case(together=True)
+def timeout_is_not_for_what_a_program_leaves(rig):
+	result = rig.run("sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!", rexec=["--timeout", "1"])
+	expect((result.returncode, result.stderr), (0, b""))
+	time.sleep(18)	# the limit, and rexec's patience behind it
+	expect(alive(int(result.stdout)), True, "it runs")
+	os.kill(int(result.stdout), signal.SIGKILL)
 
 
 @rexec_case(together=True)
@@ -138,6 +167,20 @@ def a_program_whose_client_must_stay_is_not_attached_to(rig):
 
 
 @rexec_case
+def attached_program_that_another_takes(rig):
+	ident = detach(rig, *python("import time\nfor i in range(10000): print(i, flush=True); time.sleep(0.01)"))
+	attach = [BIN + "/rexec", *rig.options, "--attach", ident]
+	first = rig.start(attach, stdin=NULL, stdout=PIPE, stderr=PIPE)
+	expect(first.stdout.readline(), b"0\n")
+	second = rig.start(attach, stdin=NULL, stdout=PIPE, stderr=PIPE)
+	said = rig.finish(first)
+	expect((said.returncode, said.stderr), (123, b"rexec: another client has the program now; the outcome is unknown\n"))
+	expect(len(second.stdout.readline()) > 1, True, "the other goes on")
+	end(rig, ident)
+	expect(rig.status(second), 143)
+
+
+@rexec_case
 def what_is_set_of_a_running_program(rig):
 	ident = detach(rig, "sh", "-c", "sleep 60 & wait")
 	pid = int(listed(rig, ident)[1])
@@ -171,6 +214,36 @@ def others_programs_are_not_to_be_had(rig):
 	for setting, allowed in ("nice=5", True), ("nice=-5", False), ("scheduler=fifo:5", False):
 		result = rig.finish(rig.start([*as_other, "--set", ident, setting], stdin=NULL, stdout=PIPE, stderr=PIPE))
 		expect(result.returncode == 0, allowed, setting)
+	end(rig, ident)
+
+
+@rexec_case
+def list_tells_no_more_than_keepers_say(rig):
+	ident = detach(rig, "sleep", "60", "\x1b[31m", "\u009b1m")
+	expect(wait_for(lambda: listed(rig, ident)[4].startswith("ended")), True, "sleep wants numbers")
+	expect(listed(rig, ident)[5], "sleep 60 ?[31m ??1m")
+	# The directory is its user's, and so may be what is there in the keeper's place.
+	there = rig.place.there(rig.run_dir + "/sessions/" + ident) + "/keeper.sock"
+	os.rename(there, there + "~")
+	os.symlink("keeper.sock~", there)
+	expect(listed(rig, ident), None, "by a link")
+	os.unlink(there)
+	with subprocess.Popen(python(FAKE, ident), stdin=PIPE, stdout=PIPE, cwd=os.path.dirname(there)) as fake:
+		fake.stdout.readline()
+		found = listed(rig, ident)
+		fake.communicate()
+	os.rename(there + "~", there)
+	expect(found, None, "another's socket")
+	end(rig, ident)
+
+
+@rexec_case
+def set_of_what_has_ended_is_refused(rig):
+	ident = detach(rig, "true")
+	expect(wait_for(lambda: listed(rig, ident)[4] == "ended:0"), True, "ended")
+	expect(brief(command(rig, "--set", ident, "nice=5")), (125, b"", b"rexec: nice=5: No such process\n"))
+	long = "affinity=" + "0," * 300 + "0"
+	expect(brief(command(rig, "--set", ident, long))[2].endswith(b": it is too long\n"), True, "too long")
 	end(rig, ident)
 
 

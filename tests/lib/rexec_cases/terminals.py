@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import struct
+import subprocess
 import termios
 import time
 
@@ -17,14 +18,22 @@ from rexecs import alive, python, state
 
 from .case import case, rexec_case
 
-SIZES = """
+PIPE, NULL = subprocess.PIPE, subprocess.DEVNULL
+
+SIZES = r"""
 import fcntl, os, signal, struct, termios, time
 def tell(*_):
 	rows, columns = struct.unpack('4H', fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))[:2]
-	os.write(1, b'%d %d\\n' % (rows, columns))
+	os.write(1, b'%d %d\n' % (rows, columns))
 signal.signal(signal.SIGWINCH, tell)
 tell()
 time.sleep(60)
+"""
+
+# A job that runs in the background until the shell has read a line.
+JOB = """
+$R sh -c 'stty -echo; echo said; read word; echo "got $word"; exit 4' &
+read -r word; echo "read $word"; fg >/dev/null
 """
 
 
@@ -201,6 +210,22 @@ def a_terminal_is_restored_while_rexec_is_stopped(rig):
 
 
 @rexec_case
+def a_terminal_is_left_alone_in_the_background(rig):
+	with a_terminal() as t:
+		shell = t.process = rig.start(["setsid", "--ctty", "bash", "--norc", "-mc", JOB], env={"R": " ".join(rig.prefix())},
+				  stdin=t.slave, stdout=t.slave, stderr=t.slave)
+		t.until(b"said\r")
+		expect(t.is_as_before(), True, "left alone")
+		t.type(b"to the shell\n")
+		t.until(b"read to the shell\r\n")
+		expect(wait_for(t.is_raw), True, "raw in the foreground")
+		t.type(b"to the program\n")
+		t.until(b"got to the program\r\n")
+		expect((shell.wait(60), t.is_as_before()), (4, True))
+		t.rest()
+
+
+@rexec_case
 def a_terminal_that_is_hung_up_takes_the_program_along(rig):
 	with a_terminal() as t:
 		process = t.popen(rig, "sh", "-c", "echo $$; exec sleep 60")
@@ -216,6 +241,30 @@ def a_terminal_that_is_hung_up_takes_the_program_along(rig):
 def t_gives_a_terminal_where_there_is_none_here(rig):
 	result = rig.run("sh", "-c", "test -t 0 && test -t 1 && test -t 2 && stty -echo && cat", rexec=["-t"], stdin=b"one\ntwo")
 	expect((result.returncode, result.stdout.endswith(b"one\r\ntwo")), (0, True), result.stdout)
+
+
+@rexec_case(together=True)
+def t_with_a_reader_that_is_slow_behind_the_end(rig):
+	process = rig.popen(*python("print('x' * 1000000, end='.')"), rexec=["-t"], stdin=NULL, stdout=PIPE)
+	expect(process.stdout.read(1), b"x")
+	time.sleep(12)	# longer than an outcome is kept for a client that does not come for it
+	said = process.stdout.read()
+	expect((rig.status(process), len(said), said[-1:]), (0, 1000000, b"."))
+
+
+@rexec_case
+def t_with_a_reader_that_goes_away_hangs_up(rig):
+	process = rig.popen("yes", rexec=["-t"], stdin=NULL, stdout=PIPE)
+	expect(process.stdout.read(3), b"y\r\n")
+	process.stdout.close()
+	expect(rig.status(process), 129)
+
+
+@rexec_case
+def t_without_input_leaves_it_to_others(rig):
+	script = "printf 'one\\ntwo\\n' | { $R true; cat; }"
+	result = rig.finish(rig.start(["sh", "-c", script], env={"R": " ".join(rig.prefix(["-n", "-t"]))}, stdin=NULL, stdout=PIPE))
+	expect(result.stdout, b"one\ntwo\n")
 
 
 @rexec_case
