@@ -104,6 +104,7 @@ class Side:
 				os.unlink(path)
 
 	def start_daemon(self, peer, threads=1, options=()):
+		self.threads = threads
 		with open(self.logfile, "a", encoding="utf-8") as log:
 			self.daemon = self.popen(
 				[*UNDER, BIN + "/udsproxyd", "--test-mode", "--runtime-dir", self.runtime,
