@@ -24,4 +24,7 @@ struct keeper_setup {
  */
 void keeper_run(const struct keeper_setup *setup);
 
+/** keeper_tell_refused() - answer whoever is at @fd that there will be no program: the exit status @status (126, ...), and why */
+void keeper_tell_refused(int fd, int status, const char *reason);
+
 #endif

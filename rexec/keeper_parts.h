@@ -78,8 +78,6 @@ void keeper_tell_exited(const struct keeper *k);
 void keeper_tell_gone(const struct keeper *k);
 /** keeper_tell_taken() - to the client, if there is one, that it is it no more */
 void keeper_tell_taken(const struct keeper *k);
-/** keeper_tell_refused() - to whoever is at @fd */
-void keeper_tell_refused(int fd, int status, const char *reason);
 /** keeper_send() - the few frames that a connection ever gets fit its buffer; one that cannot be sent
  * is noticed by reading */
 void keeper_send(int fd, struct frame_out *f);

@@ -28,6 +28,7 @@
 #include "loop.h"
 #include "policy.h"
 #include "request.h"
+#include "session.h"
 #include "sessiondir.h"
 #include "util.h"
 
@@ -36,7 +37,8 @@
 #endif
 
 #define BACKLOG 1024
-#define KEEPERS_MAX 4096 /* forked by this process and still alive */
+#define KEEPERS_MAX 4096	 /* forked by this process and still alive */
+#define KEEPERS_USER_MAX 1024 /* of them for one user other than root: the others' programs are to start, too */
 #define ACCEPT_PAUSE_MS 100
 #define PID_FILE "rexec_server.pid" /* locked; holds the pid, which qtcfg takes from the lock */
 /* How often the whitelist was read again, and what was wrong with it the last time, if anything: so
@@ -55,6 +57,11 @@ struct options {
 	enum log_level level;
 };
 
+struct keeper_process {
+	pid_t pid;
+	uid_t client;
+};
+
 struct server {
 	struct options options;
 	char runtime[PATH_MAX]; /* absolute, without links */
@@ -63,7 +70,8 @@ struct server {
 	int lock, sessions, listener, signals;
 	unsigned reloads;
 	bool activated; /* systemd made the socket, and keeps it */
-	unsigned keepers;
+	unsigned n_keepers;
+	struct keeper_process keepers[KEEPERS_MAX];
 	struct loop_io listener_io, signals_io;
 	struct loop_timer pause;
 	bool over;
@@ -276,14 +284,44 @@ static void pause_listening(struct server *s, const char *why)
 	loop_timer_start(&s->loop, &s->pause, ACCEPT_PAUSE_MS, on_pause_over, s);
 }
 
+/* Who is at the other end; nobody, when the kernel does not say. */
+static uid_t client_of(int conn)
+{
+	struct ucred cred = { .uid = (uid_t)-1 };
+	socklen_t size = sizeof(cred);
+
+	getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &size);
+	return cred.uid;
+}
+
+static unsigned keepers_of(const struct server *s, uid_t client)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < s->n_keepers; i++)
+		n += s->keepers[i].client == client;
+	return n;
+}
+
+static void keeper_ended(struct server *s, pid_t pid)
+{
+	for (unsigned i = 0; i < s->n_keepers; i++) {
+		if (s->keepers[i].pid != pid)
+			continue;
+		s->keepers[i] = s->keepers[--s->n_keepers];
+		return;
+	}
+}
+
 static void on_connection(void *arg, short revents)
 {
 	struct server *s = arg;
 	_cleanup_close_ int conn = -1;
+	uid_t client;
 	pid_t pid;
 
 	(void)revents;
-	if (s->keepers >= KEEPERS_MAX) {
+	if (s->n_keepers == KEEPERS_MAX) {
 		pause_listening(s, "too many programs are running");
 		return;
 	}
@@ -293,13 +331,19 @@ static void on_connection(void *arg, short revents)
 			pause_listening(s, strerrordesc_np(errno));
 		return;
 	}
+	client = client_of(conn);
+	if (client && keepers_of(s, client) >= KEEPERS_USER_MAX) {
+		log_warning("uid %u: refused: it has %u programs already", client, KEEPERS_USER_MAX);
+		keeper_tell_refused(conn, EXIT_REXEC_FAILED, "this user has too many programs there already");
+		return;
+	}
 	pid = fork();
 	if (!pid)
 		become_keeper(s, take_fd(&conn));
 	else if (pid < 0)
 		pause_listening(s, strerrordesc_np(errno));
 	else
-		s->keepers++;
+		s->keepers[s->n_keepers++] = (struct keeper_process){ pid, client };
 }
 
 /* ---- signals ---- */
@@ -373,6 +417,7 @@ static void on_signal(void *arg, short revents)
 {
 	struct server *s = arg;
 	struct signalfd_siginfo info;
+	pid_t pid;
 
 	(void)revents;
 	while (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
@@ -381,8 +426,8 @@ static void on_signal(void *arg, short revents)
 			reload(s);
 			break;
 		case SIGCHLD:
-			while (waitpid(-1, NULL, WNOHANG) > 0)
-				s->keepers--;
+			while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+				keeper_ended(s, pid);
 			break;
 		default:
 			s->over = true;
@@ -453,7 +498,7 @@ int main(int argc, char **argv)
 	while (!s.over && !loop_turn(&s.loop, -1))
 		;
 	sd_notify(0, "STOPPING=1");
-	log_info("ends; %u programs stay with their keepers", s.keepers);
+	log_info("ends; %u programs stay with their keepers", s.n_keepers);
 	leave_runtime_dir(&s);
 	policy_free(&s.policy);
 	loop_deinit(&s.loop);

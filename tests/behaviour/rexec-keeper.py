@@ -306,6 +306,35 @@ def visitors():
 	check("a program whose time is over", receive_frame(session.sock), (EXITED, b"\1\x0f\0\1"))
 
 
+CROWD = """
+import os, resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))
+os.setgroups([])
+os.setgid(1000)
+os.setuid(1000)
+socks = []
+for i in range(1025):
+	socks.append(socket.socket(socket.AF_UNIX))
+	socks[-1].connect(sys.argv[1])
+socks[-1].settimeout(20)
+print(socks[-1].recv(1000)[10:-1].decode(), flush=True)
+sys.stdin.read()
+"""
+
+
+def crowds():
+	"""Each connection is a keeper's, whether or not it says anything."""
+	with subprocess.Popen([sys.executable, "-c", CROWD, run_dir + "/rexec.sock"], stdin=subprocess.PIPE,
+			      stdout=subprocess.PIPE) as crowd:
+		check("of one user's programs there may be 1024", crowd.stdout.readline(),
+		      b"this user has too many programs there already\n")
+		check("others' are started all the same", run(["echo", "served"])[1], b"served\n")
+		crowd.communicate()
+	tap.result("and what has ended makes room", wait_for(lambda: subprocess.run(
+		["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", BIN + "/rexec", "--local", "true"],
+		env={"REXEC_RUNTIME_DIR": run_dir}, stderr=subprocess.DEVNULL, check=False).returncode == 0, 15))
+
+
 def keepers():
 	r, w = os.pipe()
 	session = Session(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"], fds=[(1, PASS, w)])
@@ -339,7 +368,7 @@ def main():
 					   place + "/none"], stderr=log)
 	try:
 		assert wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(run_dir + "/rexec.sock") == 0)
-		for case in files, affinity, terminals, own_terminal, outputs, fifo_outputs, life_lines, visitors, keepers:
+		for case in files, affinity, terminals, own_terminal, outputs, fifo_outputs, life_lines, visitors, crowds, keepers:
 			try:
 				case()
 			except Exception as error:  # pylint: disable=broad-except
