@@ -53,7 +53,7 @@ static int check_list(const void *payload, uint32_t length)
 	struct buf b;
 
 	buf_init_const(&b, payload, length);
-	if (buf_get_u32(&b) != REQUEST_MAGIC || buf_get_u16(&b) != REQUEST_VERSION)
+	if (!frame_get_version(&b))
 		return -EPROTONOSUPPORT;
 	return buf_done(&b) ? 0 : -EPROTO;
 }

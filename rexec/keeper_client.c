@@ -46,15 +46,18 @@ void keeper_tell_started(const struct keeper *k)
 	keeper_send(k->conn, &f);
 }
 
+uint8_t keeper_status(const struct keeper *k)
+{
+	return WIFSIGNALED(k->status) ? canon_signal(WTERMSIG(k->status)) : (uint8_t)WEXITSTATUS(k->status);
+}
+
 void keeper_tell_exited(const struct keeper *k)
 {
-	bool killed = WIFSIGNALED(k->status);
 	struct frame_out f;
 
 	frame_start(&f, REQUEST_EXITED);
-	buf_put_u8(&f.buf, killed);
-	buf_put_u8(&f.buf,
-		   killed ? canon_signal(WTERMSIG(k->status)) : (uint8_t)WEXITSTATUS(k->status));
+	buf_put_u8(&f.buf, WIFSIGNALED(k->status));
+	buf_put_u8(&f.buf, keeper_status(k));
 	buf_put_u8(&f.buf, k->survivors);
 	buf_put_u8(&f.buf, k->timed_out);
 	offsets_put(&k->offsets, &f.buf);
@@ -155,11 +158,9 @@ static void do_signal(struct keeper *k, struct buf *payload)
 
 static void do_window(struct keeper *k, struct buf *payload)
 {
-	struct request_terminal size = { .rows = buf_get_u16(payload),
-					 .columns = buf_get_u16(payload),
-					 .width = buf_get_u16(payload),
-					 .height = buf_get_u16(payload) };
+	struct request_terminal size = { 0 };
 
+	frame_get_size(payload, &size);
 	if (!payload->bad)
 		pty_resize(&k->pty, &size);
 }

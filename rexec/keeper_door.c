@@ -74,8 +74,7 @@ static const char *attach_visitor(struct visitor *v, struct buf *payload)
 {
 	struct keeper *k = v->k;
 	uint32_t numbers[FDSET_MAX] = { 0 };
-	bool known =
-		buf_get_u32(payload) == REQUEST_MAGIC && buf_get_u16(payload) == REQUEST_VERSION;
+	bool known = frame_get_version(payload);
 	uint16_t flags = buf_get_u16(payload);
 
 	if (!known)
@@ -133,9 +132,7 @@ static void tell_info(const struct visitor *v)
 		.age_s = (loop_now() - k->started) / 1000,
 		.state = state_of(k),
 		.killed = k->exited && WIFSIGNALED(k->status),
-		.status = !k->exited	       ? 0
-			  : WIFSIGNALED(k->status) ? canon_signal(WTERMSIG(k->status))
-						   : (uint8_t)WEXITSTATUS(k->status),
+		.status = k->exited ? keeper_status(k) : 0,
 		.attached = k->conn >= 0,
 		.command = command,
 	};

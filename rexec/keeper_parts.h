@@ -78,6 +78,8 @@ void keeper_tell_exited(const struct keeper *k);
 void keeper_tell_gone(const struct keeper *k);
 /** keeper_tell_taken() - to the client, if there is one, that it is it no more */
 void keeper_tell_taken(const struct keeper *k);
+/** keeper_status() - of a program that has ended: its exit status, or the canonical signal that killed it */
+uint8_t keeper_status(const struct keeper *k);
 /** keeper_send() - the few frames that a connection ever gets fit its buffer; one that cannot be sent
  * is noticed by reading */
 void keeper_send(int fd, struct frame_out *f);

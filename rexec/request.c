@@ -66,12 +66,17 @@ static void put_text(struct buf *b, const char *s)
 	buf_put_str(b, s, strlen(s) + 1);
 }
 
-static void put_terminal(struct buf *b, const struct request_terminal *t)
+void frame_put_size(struct buf *b, const struct request_terminal *t)
 {
 	buf_put_u16(b, t->rows);
 	buf_put_u16(b, t->columns);
 	buf_put_u16(b, t->width);
 	buf_put_u16(b, t->height);
+}
+
+static void put_terminal(struct buf *b, const struct request_terminal *t)
+{
+	frame_put_size(b, t);
 	buf_put_u32(b, t->input);
 	buf_put_u32(b, t->output);
 	buf_put_u32(b, t->control);
@@ -115,8 +120,7 @@ ssize_t request_encode(const struct request *r, void **frame)
 	buf_init(&b, *frame, size);
 	buf_put_u32(&b, (uint32_t)(size - REQUEST_HEADER));
 	buf_put_u8(&b, REQUEST_EXEC);
-	buf_put_u32(&b, REQUEST_MAGIC);
-	buf_put_u16(&b, REQUEST_VERSION);
+	frame_put_version(&b);
 	buf_put_u16(&b, r->flags);
 	buf_put_u16(&b, r->n_passed);
 	buf_put_u32(&b, r->umask);
@@ -161,14 +165,19 @@ static const char *get_id(struct buf *b)
 	return id;
 }
 
+void frame_get_size(struct buf *payload, struct request_terminal *t)
+{
+	t->rows = buf_get_u16(payload);
+	t->columns = buf_get_u16(payload);
+	t->width = buf_get_u16(payload);
+	t->height = buf_get_u16(payload);
+}
+
 static void get_terminal(struct buf *b, struct request_terminal *t)
 {
 	const void *characters;
 
-	t->rows = buf_get_u16(b);
-	t->columns = buf_get_u16(b);
-	t->width = buf_get_u16(b);
-	t->height = buf_get_u16(b);
+	frame_get_size(b, t);
 	t->input = buf_get_u32(b);
 	t->output = buf_get_u32(b);
 	t->control = buf_get_u32(b);
@@ -290,7 +299,7 @@ int request_decode(struct request *r, const void *payload, size_t size)
 
 	*r = (struct request){ 0 };
 	buf_init_const(&b, payload, size);
-	if (buf_get_u32(&b) != REQUEST_MAGIC || buf_get_u16(&b) != REQUEST_VERSION)
+	if (!frame_get_version(&b))
 		return -EPROTONOSUPPORT;
 	r->flags = buf_get_u16(&b);
 	r->n_passed = buf_get_u16(&b);
@@ -354,6 +363,17 @@ size_t frame_end(struct frame_out *f)
 	buf_init(&header, f->data, REQUEST_HEADER);
 	buf_put_u32(&header, (uint32_t)(size - REQUEST_HEADER));
 	return size;
+}
+
+void frame_put_version(struct buf *b)
+{
+	buf_put_u32(b, REQUEST_MAGIC);
+	buf_put_u16(b, REQUEST_VERSION);
+}
+
+bool frame_get_version(struct buf *payload)
+{
+	return buf_get_u32(payload) == REQUEST_MAGIC && buf_get_u16(payload) == REQUEST_VERSION;
 }
 
 void frame_put_program(struct frame_out *f, const struct request_program *p)

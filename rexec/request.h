@@ -225,6 +225,16 @@ int frame_next(const struct frame_in *f, uint8_t *type, struct buf *payload);
 /** frame_skip() - drop the frame that frame_next() told of */
 void frame_skip(struct frame_in *f);
 
+/** frame_put_version() - the magic and the version that a connection's first frame begins with */
+void frame_put_version(struct buf *b);
+/** frame_get_version() - the same read; false for another's */
+bool frame_get_version(struct buf *payload);
+
+/** frame_put_size() - how large a terminal is: what WINDOW says, and EXEC first of one */
+void frame_put_size(struct buf *b, const struct request_terminal *t);
+/** frame_get_size() - the same read; of @t nothing else is touched */
+void frame_get_size(struct buf *payload, struct request_terminal *t);
+
 /** frame_put_program() - the payload of PROGRAM */
 void frame_put_program(struct frame_out *f, const struct request_program *p);
 /** frame_get_program() - the same decoded; 0 or -EPROTO */

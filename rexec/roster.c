@@ -50,8 +50,8 @@ static int dial(int sessions, const char *id)
 	return take_fd(&sock);
 }
 
-/* The keeper's answer in @in; false when there is none. */
-static bool ask(int keeper, struct frame_in *in)
+/* What the keeper answers, into @p, whose texts lie in @in; false when it is nothing. */
+static bool ask(int keeper, struct frame_in *in, struct request_program *p)
 {
 	struct frame_out f;
 	struct buf payload;
@@ -69,7 +69,7 @@ static bool ask(int keeper, struct frame_in *in)
 			return false;
 		frame_received(in, (size_t)n);
 	}
-	return frame_next(in, &type, &payload) > 0 && type == REQUEST_PROGRAM;
+	return frame_next(in, &type, &payload) > 0 && type == REQUEST_PROGRAM && !frame_get_program(&payload, p);
 }
 
 /* What the keeper of @id says, for @client's eyes, on to @conn; a negative errno when nobody takes it. */
@@ -79,11 +79,8 @@ static int tell_one(int conn, int sessions, const char *id, uid_t client)
 	struct frame_in in = { .have = 0 };
 	struct request_program p;
 	struct frame_out f;
-	struct buf payload;
-	uint8_t type;
 
-	if (keeper < 0 || !ask(keeper, &in) || frame_next(&in, &type, &payload) <= 0 ||
-	    frame_get_program(&payload, &p) || strcmp(p.id, id) != 0 || (client && p.client != client))
+	if (keeper < 0 || !ask(keeper, &in, &p) || strcmp(p.id, id) != 0 || (client && p.client != client))
 		return 0;
 	frame_start(&f, REQUEST_PROGRAM);
 	frame_put_program(&f, &p);

@@ -613,10 +613,7 @@ int session_resize(struct session *s, const struct request_terminal *size)
 	struct frame_out f;
 
 	frame_start(&f, REQUEST_WINDOW);
-	buf_put_u16(&f.buf, size->rows);
-	buf_put_u16(&f.buf, size->columns);
-	buf_put_u16(&f.buf, size->width);
-	buf_put_u16(&f.buf, size->height);
+	frame_put_size(&f.buf, size);
 	return send_frame(s->sock, &f, NULL, 0);
 }
 
@@ -740,8 +737,7 @@ static int ask_attach(struct session *s, int sock, int theirs, struct frame_in *
 	passed.fd[0] = theirs;
 	memcpy(passed.fd + 1, s->outputs.fd, sizeof(int) * (size_t)s->outputs.n);
 	frame_start(&f, REQUEST_ATTACH);
-	buf_put_u32(&f.buf, REQUEST_MAGIC);
-	buf_put_u16(&f.buf, REQUEST_VERSION);
+	frame_put_version(&f.buf);
 	buf_put_u16(&f.buf, s->local ? 0 : REQUEST_PROXIED);
 	buf_put_u16(&f.buf, (uint16_t)passed.n);
 	for (int i = 0; i < s->outputs.n; i++)
@@ -871,8 +867,7 @@ int session_list(bool local, void (*tell)(const struct request_program *p, void 
 	if (sock < 0)
 		return sock;
 	frame_start(&f, REQUEST_LIST);
-	buf_put_u32(&f.buf, REQUEST_MAGIC);
-	buf_put_u16(&f.buf, REQUEST_VERSION);
+	frame_put_version(&f.buf);
 	err = send_frame(sock, &f, NULL, loop_now() + SEND_TIMEOUT_MS);
 	if (!err)
 		err = receive_list(sock, tell, arg);
