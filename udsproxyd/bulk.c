@@ -22,6 +22,8 @@
 #include "util.h"
 
 
+#define PAGE 4096u /* what a piece of a pipe usually is */
+
 struct bulk {
 	struct splice *ahead, *kept;
 	size_t unframed; /* bytes of `ahead` */
@@ -84,6 +86,7 @@ ssize_t bulk_fill(struct session *s, size_t room)
 	n = queued(s);
 	if (n < (ssize_t)SPLICE_MIN || room < SPLICE_MIN)
 		return MIN(n, 0);
+	room -= room % PAGE;
 	b = bulk_of(s);
 	if (!b)
 		return 0;
@@ -97,7 +100,8 @@ ssize_t bulk_fill(struct session *s, size_t room)
 	}
 	if (n == -EAGAIN)
 		s->readable = false;
-	return (ssize_t)b->unframed;
+	/* A copy of what may have come in between would cost more than waiting for its event does. */
+	return n == -EAGAIN && !b->unframed ? n : (ssize_t)b->unframed;
 }
 
 static int forget(struct session *s)

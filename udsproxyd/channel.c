@@ -23,7 +23,7 @@ struct channel_table {
 
 #define EXPECTED_SECONDS 30
 #define PIPE_USUAL 65536 /* pipe(7); of another size, somebody wants it so */
-#define PIPE_WIDE 262144
+#define PIPE_WIDE 524288
 
 _Static_assert(CONFIG_THREADS_MAX <= 64, "a worker is a bit of `kick`");
 

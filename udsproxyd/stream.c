@@ -29,7 +29,7 @@
 #define REST_MAX 8u		/* chunks of each size that a pool keeps: what was used last is still in a cache */
 #define BUDGET_SHARES 8u	/* one connection may take this part of what is left */
 #define ROOM_MIN 4096u		/* what a connection may keep however many others there are */
-#define ROOM_USEFUL 512u	/* less is no room */
+#define ROOM_PARTS 16u		/* less than this part of what it may keep is no room: what is large goes in large pieces */
 
 struct stream_chunk {
 	struct stream_chunk *next;
@@ -167,7 +167,7 @@ size_t stream_room(const struct stream_out *o)
 	size_t limit = MIN(MAX(left, ROOM_MIN), WIRE_WINDOW);
 	uint64_t out = o->end - o->acked;
 
-	return out + ROOM_USEFUL <= limit ? limit - (size_t)out : 0;
+	return out + limit / ROOM_PARTS <= limit ? limit - (size_t)out : 0;
 }
 
 /* Bytes of it, wherever they lie. */

@@ -97,7 +97,8 @@ void stream_out_init(struct stream_out *o, struct stream_pool *pool);
 /** stream_out_free() - forget all that is kept */
 void stream_out_free(struct stream_out *o);
 
-/** stream_room() - how many more bytes may be framed now? 0: not before something is acknowledged.
+/** stream_room() - how many more bytes may be framed now? 0: not before something is acknowledged (a small rest of a
+ * window is not used: what is large goes in large pieces).
  * A connection that keeps nothing may always go on. */
 size_t stream_room(const struct stream_out *o);
 /** stream_reserve() - room for the payload of the next frame: at most @want bytes (STREAM_READ_MAX at most), as
