@@ -211,10 +211,11 @@ class Socat(Relay):
 
 
 class Sshd(Relay):
-	"""An sshd on the far side; what its clients have in common. The faster of its usual ciphers."""
+	"""An sshd on the far side; what its clients have in common. The fastest of its usual ciphers, or None: what both agree on."""
 
 	sshd = "/usr/sbin/sshd"
 	config = ""
+	cipher = "aes128-gcm@openssh.com"
 
 	def missing(self):
 		there = shutil.which("ssh") and shutil.which("ssh-keygen") and os.path.exists(self.sshd)
@@ -239,7 +240,7 @@ class Sshd(Relay):
 
 	def ssh(self, *options):
 		return ["ssh", "-F", "/dev/null", "-i", self.place + "/user", "-p", str(self.port),
-			"-c", "aes128-gcm@openssh.com", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
+			*(["-c", self.cipher] if self.cipher else []), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
 			"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 			*options, "root@" + self.pair.h.address]
 
