@@ -46,6 +46,13 @@ static void collect(struct msghdr *msg, struct fdset *set)
 	}
 }
 
+int fd_peer(int sock, struct ucred *who)
+{
+	socklen_t size = sizeof(*who);
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, who, &size) ? -errno : 0;
+}
+
 ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *set)
 {
 	union control control;

@@ -27,6 +27,9 @@ void fdset_close(struct fdset *set);
 /** fdset_take() - descriptor number @i of @set; the caller owns it, the set holds -1 there */
 int fdset_take(struct fdset *set, int i);
 
+/** fd_peer() - who has connected, or listens, at the other end of a UNIX socket (unix(7): SO_PEERCRED); 0 or -errno */
+int fd_peer(int sock, struct ucred *who);
+
 /**
  * fd_recvmsg() - recvmsg(2) of up to @len bytes with the descriptors that came with them
  * @flags	MSG_DONTWAIT and the like; MSG_CMSG_CLOEXEC is added

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "environ.h"
+#include "fdpass.h"
 #include "loop.h"
 #include "session.h"
 #include "util.h"
@@ -123,10 +124,10 @@ static int get_groups(struct child_identity *id, int conn)
 static int get_client(struct admission *a, int conn)
 {
 	struct ucred cred;
-	socklen_t size = sizeof(cred);
+	int err = fd_peer(conn, &cred);
 
-	if (getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &size))
-		return -errno;
+	if (err)
+		return err;
 	a->client = cred.uid;
 	a->client_pid = cred.pid;
 	a->peer.uid = cred.uid;

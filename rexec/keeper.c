@@ -4,12 +4,12 @@
  *
  * In execution order:
  *  1. admit() receives the request and decides. A refusal is answered, logged, and that is all.
- *  2. prepare() makes the session's directory with the client's small files, keeper.sock and the
+ *  2. prepare() makes the session's directory with the client's small files, its own socket and the
  *     listening twins, and with `keep` a pipe of ours before each output pipe.
  *  3. start() forks and executes; STARTED.
  *  4. The loop. Four things come in: SIGCHLD (we are the subreaper: our children are the program
  *     and whatever it left behind), frames of the client, the end of its life line, visitors on
- *     keeper.sock. After each turn settle() decides from the state alone what is to be told and
+ *     that socket. After each turn settle() decides from the state alone what is to be told and
  *     whether we are done.
  *
  * The client's end and the link's end are told apart by the life line (request.h). Behind a
@@ -129,7 +129,7 @@ static int prepare_dir(struct keeper *k)
 		err = sessiondir_write(&k->dir, &r->files[i]);
 	if (err)
 		return err;
-	k->door = sessiondir_listen(&k->dir, REXEC_KEEPER_SOCKET, SOCK_STREAM);
+	k->door = sessiondir_listen_beside(&k->dir);
 	return MIN(k->door, 0);
 }
 

@@ -11,6 +11,7 @@
 
 #include "canon.h"
 #include "control.h"
+#include "fdpass.h"
 #include "log.h"
 #include "proctree.h"
 #include "util.h"
@@ -289,13 +290,12 @@ static void on_life(void *arg, short revents)
 void keeper_attach(struct keeper *k, int conn, int life, bool proxied)
 {
 	struct ucred cred;
-	socklen_t size = sizeof(cred);
 
 	k->conn = conn;
 	k->life = life;
 	k->proxied = proxied;
 	k->in.have = 0;
-	if (!getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &size) && cred.pid > 0)
+	if (!fd_peer(conn, &cred) && cred.pid > 0)
 		k->peer = (int)syscall(SYS_pidfd_open, cred.pid, 0);
 	loop_io_start(&k->loop, &k->conn_io, conn, POLLIN, on_conn, k);
 	loop_io_start(&k->loop, &k->life_io, life, POLLIN, on_life, k);

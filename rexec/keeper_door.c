@@ -20,6 +20,7 @@
 
 #include "canon.h"
 #include "control.h"
+#include "fdpass.h"
 #include "log.h"
 #include "proctree.h"
 #include "relay.h"
@@ -30,7 +31,7 @@
 #define VISITORS_MAX 64
 #define SET_TIMEOUT_MS 2000
 
-/* A connection on keeper.sock whose first frame is awaited. */
+/* A connection on ID.keeper whose first frame is awaited. */
 struct visitor {
 	struct keeper *k;
 	int fd;
@@ -322,11 +323,10 @@ void keeper_on_door(void *arg, short revents)
 	struct keeper *k = arg;
 	_cleanup_close_ int fd = accept4(k->door, NULL, NULL, SOCK_CLOEXEC);
 	struct ucred cred;
-	socklen_t size = sizeof(cred);
 	struct visitor *v;
 
 	(void)revents;
-	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size))
+	if (fd < 0 || fd_peer(fd, &cred))
 		return;
 	/* Root is let in though the user's own visitors take all the room. */
 	if (cred.uid && (cred.uid != k->admission.client || k->visitors >= VISITORS_MAX))

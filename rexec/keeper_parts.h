@@ -31,7 +31,7 @@ struct keeper {
 	struct pty pty;
 	struct offsets offsets;
 	int signals; /* signalfd */
-	int door;    /* keeper.sock */
+	int door;    /* ID.keeper */
 	unsigned visitors;
 	struct loop_io signals_io, door_io;
 

@@ -11,6 +11,7 @@
 #include <strings.h>
 
 #include "canon.h"
+#include "printable.h"
 #include "session.h"
 #include "util.h"
 
@@ -69,25 +70,17 @@ static const char *describe_state(const struct request_program *p, char *text, s
 	return text;
 }
 
-/* Arguments may be another user's, and hold what a terminal acts on; beyond ASCII, too. */
-static const char *printable(const char *command, char *text, size_t size)
-{
-	snprintf(text, size, "%s", command);
-	for (char *at = text; *at; at++)
-		if (*at < ' ' || *at > '~')
-			*at = '?';
-	return text;
-}
-
 static void tell(const struct request_program *p, void *arg)
 {
 	char state[32], command[REQUEST_REASON_MAX];
 	uint64_t s = p->age_s;
 
 	(void)arg;
+	/* Arguments may be another user's, and hold what a terminal acts on. */
+	snprintf(command, sizeof(command), "%s", p->command);
+	printable(command);
 	printf("%.*s %8u %8u %3" PRIu64 ":%02" PRIu64 ":%02" PRIu64 " %-10s %s\n", ID_SHOWN, p->id, p->pid, p->user,
-	       s / 3600, s / 60 % 60, s % 60, describe_state(p, state, sizeof(state)),
-	       printable(p->command, command, sizeof(command)));
+	       s / 3600, s / 60 % 60, s % 60, describe_state(p, state, sizeof(state)), command);
 }
 
 /* ---- the commands ---- */

@@ -275,7 +275,7 @@ static void get_fds(struct buf *b, struct request *r)
 static bool file_name_valid(const char *name)
 {
 	return *name && strlen(name) < REQUEST_NAME_MAX && !strchr(name, '/') && *name != '.' &&
-	       strcmp(name, REXEC_KEEPER_SOCKET) != 0 && strncmp(name, "fd", 2) != 0;
+	       strncmp(name, "fd", 2) != 0;
 }
 
 static void get_files(struct buf *b, struct request *r)

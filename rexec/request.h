@@ -9,13 +9,13 @@
  *		then those that the program is passed. STARTED or REFUSED answers, then SIGNAL,
  *		AFFINITY, WINDOW, PING and DONE one way, EXITED, GONE and PONG the other.
  *	LIST	on rexec.sock: a PROGRAM answers for each that the client may see, then RESULT.
- *	ATTACH	on sessions/ID/keeper.sock: be the client of this program from now on. With its
+ *	ATTACH	on sessions/ID.keeper: be the client of this program from now on. With its
  *		first byte come a new life line and output pipes. STARTED or REFUSED answers,
  *		CONFIRM follows (until then the end of the new life line means nothing), and what
  *		was not acknowledged by DONE comes again.
- *	TTY	on keeper.sock: RESULT answers, and after errno 0 the connection is the terminal.
- *	INFO	on keeper.sock: PROGRAM answers.
- *	KILL, SET	on keeper.sock: RESULT answers.
+ *	TTY	on ID.keeper: RESULT answers, and after errno 0 the connection is the terminal.
+ *	INFO	on ID.keeper: PROGRAM answers.
+ *	KILL, SET	on ID.keeper: RESULT answers.
  *
  * The life line is one end of a socketpair(2) on which nothing is ever written. Its end of file
  * means that the client ended; ECONNRESET (which udsproxyd sees to) that the link was lost.
@@ -34,7 +34,7 @@
 #include "buf.h"
 
 #define REQUEST_MAGIC 0x52455843u /* "REXC" */
-#define REQUEST_VERSION 2
+#define REQUEST_VERSION 3
 #define REQUEST_HEADER 5u
 #define REQUEST_EXEC_MAX 4194304u /* payload of EXEC */
 #define REQUEST_SMALL_MAX 8192u	  /* payload of everything else */
@@ -49,7 +49,7 @@
 #define REXEC_RUNTIME_DIR "/run/rexec"
 #define REXEC_SOCKET "rexec.sock"
 #define REXEC_SESSIONS "sessions"
-#define REXEC_KEEPER_SOCKET "keeper.sock"
+#define REXEC_KEEPER_FORMAT "%s.keeper" /* of the ID; beside its directory */
 #define REXEC_TWIN_FORMAT "fd%d.sock"
 #define REXEC_DIR_MARK "@DIR@"
 

@@ -22,6 +22,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "fdpass.h"
 #include "keeper.h"
 #include "listcheck.h"
 #include "log.h"
@@ -44,10 +45,10 @@
 /* How often the whitelist was read again, and what was wrong with it the last time, if anything: so
  * qtcfg, which sends SIGHUP, learns whether we follow. Not there before the first time. */
 #define RELOAD_FILE "rexec_server.reload"
-/* A session's sockets must fit sun_path: RUNTIME/sessions/ID/keeper.sock or fd65535.sock. */
+/* A session's sockets must fit sun_path: RUNTIME/sessions/ID/fd65535.sock. */
 #define RUNTIME_MAX                                                                                \
 	(sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - (sizeof("/" REXEC_SESSIONS "/") - 1) -  \
-	 REQUEST_ID_SIZE - sizeof("keeper.sock"))
+	 REQUEST_ID_SIZE - (sizeof("fd65535.sock") - 1))
 
 struct options {
 	const char *runtime;
@@ -287,11 +288,9 @@ static void pause_listening(struct server *s, const char *why)
 /* Who is at the other end; nobody, when the kernel does not say. */
 static uid_t client_of(int conn)
 {
-	struct ucred cred = { .uid = (uid_t)-1 };
-	socklen_t size = sizeof(cred);
+	struct ucred cred;
 
-	getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &size);
-	return cred.uid;
+	return fd_peer(conn, &cred) ? (uid_t)-1 : cred.uid;
 }
 
 static unsigned keepers_of(const struct server *s, uid_t client)

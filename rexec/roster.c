@@ -14,6 +14,7 @@
 #include "canon.h"
 #include "fdpass.h"
 #include "request.h"
+#include "sessiondir.h"
 #include "util.h"
 
 #define KEEPER_TIMEOUT_MS 500 /* one that does not answer by then is left out */
@@ -26,28 +27,6 @@ static int set_patience(int sock, unsigned ms)
 
 	return setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) ||
 	       setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-}
-
-/* The session's directory is its user's, who may put another socket there, or a link to one: only what listens with
- * our rights is a keeper. */
-static int dial(int sessions, const char *id)
-{
-	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	_cleanup_close_ int file = -1;
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	char path[REQUEST_ID_SIZE + sizeof(REXEC_KEEPER_SOCKET) + 1];
-	struct ucred cred;
-	socklen_t size = sizeof(cred);
-
-	snprintf(path, sizeof(path), "%.32s/" REXEC_KEEPER_SOCKET, id);
-	file = openat(sessions, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (sock < 0 || file < 0 || set_patience(sock, KEEPER_TIMEOUT_MS))
-		return -1;
-	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d", file);
-	if (connect(sock, (const struct sockaddr *)&to, sizeof(to)) ||
-	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size) || cred.uid != geteuid())
-		return -1;
-	return take_fd(&sock);
 }
 
 /* What the keeper answers, into @p, whose texts lie in @in; false when it is nothing. */
@@ -75,12 +54,14 @@ static bool ask(int keeper, struct frame_in *in, struct request_program *p)
 /* What the keeper of @id says, for @client's eyes, on to @conn; a negative errno when nobody takes it. */
 static int tell_one(int conn, int sessions, const char *id, uid_t client)
 {
-	_cleanup_close_ int keeper = dial(sessions, id);
+	_cleanup_close_ int keeper = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct frame_in in = { .have = 0 };
 	struct request_program p;
 	struct frame_out f;
 
-	if (keeper < 0 || !ask(keeper, &in, &p) || strcmp(p.id, id) != 0 || (client && p.client != client))
+	if (keeper < 0 || set_patience(keeper, KEEPER_TIMEOUT_MS) || sessiondir_connect(keeper, sessions, id))
+		return 0;
+	if (!ask(keeper, &in, &p) || strcmp(p.id, id) != 0 || (client && p.client != client))
 		return 0;
 	frame_start(&f, REQUEST_PROGRAM);
 	frame_put_program(&f, &p);
@@ -92,17 +73,16 @@ void roster_serve(int conn, int sessions)
 	_cleanup_close_ int copy = openat(sessions, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	struct ucred cred;
-	socklen_t size = sizeof(cred);
 	const struct dirent *e;
 	struct frame_out f;
 	int err = dir ? 0 : EIO;
 
 	if (dir)
 		take_fd(&copy);
-	if (set_patience(conn, CLIENT_TIMEOUT_MS) || getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &size))
+	if (set_patience(conn, CLIENT_TIMEOUT_MS) || fd_peer(conn, &cred))
 		err = EIO;
 	while (!err && (e = readdir(dir)))
-		if (*e->d_name != '.')
+		if (strlen(e->d_name) == REQUEST_ID_SIZE - 1)
 			err = -tell_one(conn, sessions, e->d_name, cred.uid);
 	if (dir)
 		closedir(dir);

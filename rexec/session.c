@@ -27,6 +27,7 @@
 #include "fdpass.h"
 #include "loop.h"
 #include "offsets.h"
+#include "printable.h"
 #include "proxyclient.h"
 #include "request.h"
 #include "util.h"
@@ -112,6 +113,7 @@ static int dial(bool local, int type, const char *name, char *reason)
 	}
 	err = local ? connect_local(sock, &to)
 		    : proxyclient_connect(sock, &to, sizeof(to), reason, SESSION_REASON_MAX);
+	printable(reason);
 	if (!err)
 		return take_fd(&sock);
 	explain(local, err, &to, reason);
@@ -126,6 +128,15 @@ static int dial_session(const struct session *s, int type, const char *file)
 
 	snprintf(name, sizeof(name), REXEC_SESSIONS "/%s/%s", s->id, file);
 	return dial(s->local, type, name, reason);
+}
+
+static int dial_keeper(const struct session *s)
+{
+	char name[REQUEST_ID_SIZE + 32];
+	char reason[SESSION_REASON_MAX];
+
+	snprintf(name, sizeof(name), REXEC_SESSIONS "/" REXEC_KEEPER_FORMAT, s->id);
+	return dial(s->local, SOCK_STREAM, name, reason);
 }
 
 /* ---- sending and receiving ---- */
@@ -512,6 +523,7 @@ static void get_refused(struct buf *payload, struct session_event *e)
 	e->status = buf_get_u8(payload);
 	reason = frame_get_text(payload);
 	snprintf(e->reason, sizeof(e->reason), "%s", reason ? reason : "");
+	printable(e->reason);
 }
 
 /* Return: whether @e is an event to tell. */
@@ -686,14 +698,16 @@ static int ask(int sock, struct frame_out *f, char *reason)
 	text = frame_get_text(&payload);
 	if (payload.bad)
 		return -EPROTO;
-	if (reason)
+	if (reason) {
 		snprintf(reason, SESSION_REASON_MAX, "%s", text);
+		printable(reason);
+	}
 	return -local_errno(canon);
 }
 
 int session_open_tty(struct session *s, const char *path)
 {
-	_cleanup_close_ int sock = dial_session(s, SOCK_STREAM, REXEC_KEEPER_SOCKET);
+	_cleanup_close_ int sock = dial_keeper(s);
 	struct frame_out f;
 	int err;
 
@@ -705,10 +719,10 @@ int session_open_tty(struct session *s, const char *path)
 	return err ? err : take_fd(&sock);
 }
 
-/* A connection to the keeper; -ESRCH when there is certainly none any more. */
-static int dial_keeper(const struct session *s)
+/* The same; -ESRCH when there is certainly none any more. */
+static int find_keeper(const struct session *s)
 {
-	int sock = dial_session(s, SOCK_STREAM, REXEC_KEEPER_SOCKET);
+	int sock = dial_keeper(s);
 
 	if (sock != -ENOENT && sock != -ECONNREFUSED)
 		return sock;
@@ -718,7 +732,7 @@ static int dial_keeper(const struct session *s)
 
 		if (server < 0)
 			return sock;
-		sock = dial_session(s, SOCK_STREAM, REXEC_KEEPER_SOCKET);
+		sock = dial_keeper(s);
 		if (sock != -ENOENT && sock != -ECONNREFUSED)
 			return sock;
 	}
@@ -766,7 +780,7 @@ int session_attach(struct session *s, int timeout_ms)
 
 	if (s->over)
 		return -ESRCH;
-	sock = dial_keeper(s);
+	sock = find_keeper(s);
 	if (sock < 0)
 		return sock;
 	err = open_life(&ours, &theirs);
@@ -804,7 +818,7 @@ static int ask_keeper(const char *id, struct frame_out *f, bool local, char *rea
 	if (strlen(id) >= sizeof(s.id))
 		return -EINVAL;
 	strcpy(s.id, id);
-	sock = dial_session(&s, SOCK_STREAM, REXEC_KEEPER_SOCKET);
+	sock = dial_keeper(&s);
 	err = sock < 0 ? sock : ask(sock, f, reason);
 	if (err && !*reason)
 		snprintf(reason, SESSION_REASON_MAX, "%s",

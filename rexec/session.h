@@ -4,7 +4,7 @@
  *
  * Used by rexec (any program) and by rexec-qemu (QEMU for libvirt). A session outlives
  * its connection: the keeper that rexec_server forks for each program listens on a socket
- * of its own, RUNTIME/sessions/ID/keeper.sock, and a client that lost its connection attaches
+ * of its own, RUNTIME/sessions/ID.keeper, and a client that lost its connection attaches
  * there again; so restarts of udsproxyd, or of rexec_server, end nothing.
  *
  * Not thread-safe. No signal handlers of its own (SIGPIPE is never raised). Blocking calls are
@@ -56,7 +56,7 @@ struct session_fd {
 /* A small file that the program is given: written to the session's private directory on the
  * HOST, owned by the program's user, mode 0600. */
 struct session_file {
-	const char *name; /* no slash, does not begin with "." or "fd", not "keeper.sock" */
+	const char *name; /* no slash, does not begin with "." or "fd" */
 	const void *data;
 	size_t size;
 };

@@ -17,6 +17,7 @@
 
 #define BACKLOG 128
 #define REMOVE_DEPTH_MAX 16
+#define KEEPER_NAME_SIZE (REQUEST_ID_SIZE + sizeof(REXEC_KEEPER_FORMAT))
 
 static int open_dir(int at, const char *name)
 {
@@ -71,24 +72,55 @@ int sessiondir_write(const struct sessiondir *d, const struct request_file *file
 	return 0;
 }
 
-int sessiondir_listen(const struct sessiondir *d, const char *name, int socktype)
+/* At @path, which is @name in @dir. */
+static int listen_at(const struct sessiondir *d, const char *path, int dir, const char *name, int socktype)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, socktype | SOCK_CLOEXEC, 0);
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	int n;
 
 	if (fd < 0)
 		return -errno;
-	/* By its real name: it is what getsockname(2) tells the program, which may unlink it. */
-	n = snprintf(to.sun_path, sizeof(to.sun_path), "%s/%s", d->path, name);
-	if (n < 0 || (size_t)n >= sizeof(to.sun_path))
+	if (strlen(path) >= sizeof(to.sun_path))
 		return -ENAMETOOLONG;
+	strcpy(to.sun_path, path);
 	if (bind(fd, (const struct sockaddr *)&to, sizeof(to)))
 		return -errno;
-	if (fchownat(d->fd, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) ||
-	    fchmodat(d->fd, name, 0600, 0) || listen(fd, BACKLOG))
+	if (fchownat(dir, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) || fchmodat(dir, name, 0600, 0) ||
+	    listen(fd, BACKLOG))
 		return -errno;
 	return take_fd(&fd);
+}
+
+int sessiondir_listen(const struct sessiondir *d, const char *name, int socktype)
+{
+	char path[sizeof(d->path) + REQUEST_NAME_MAX];
+
+	/* By its real name: it is what getsockname(2) tells the program, which may unlink it. */
+	snprintf(path, sizeof(path), "%s/%s", d->path, name);
+	return listen_at(d, path, d->fd, name, socktype);
+}
+
+static void name_keeper(char name[KEEPER_NAME_SIZE], const char *id)
+{
+	snprintf(name, KEEPER_NAME_SIZE, REXEC_KEEPER_FORMAT, id);
+}
+
+int sessiondir_listen_beside(const struct sessiondir *d)
+{
+	char name[KEEPER_NAME_SIZE], path[sizeof(d->path) + KEEPER_NAME_SIZE];
+
+	name_keeper(name, d->id);
+	snprintf(path, sizeof(path), REXEC_KEEPER_FORMAT, d->path);
+	return listen_at(d, path, d->parent, name, SOCK_STREAM);
+}
+
+/* Its name may be too long for a socket's: go by descriptor. */
+int sessiondir_connect(int sock, int parent, const char *id)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+
+	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/" REXEC_KEEPER_FORMAT, parent, id);
+	return connect(sock, (const struct sockaddr *)&to, sizeof(to)) ? -errno : 0;
 }
 
 static void remove_content(int fd, int depth)
@@ -118,6 +150,11 @@ static void remove_content(int fd, int depth)
 
 void sessiondir_remove(struct sessiondir *d)
 {
+	char keeper[KEEPER_NAME_SIZE];
+
+	name_keeper(keeper, d->id);
+	if (*d->id)
+		unlinkat(d->parent, keeper, 0);
 	if (d->fd >= 0)
 		remove_content(d->fd, 0);
 	replace_fd(&d->fd, -1);
@@ -127,15 +164,12 @@ void sessiondir_remove(struct sessiondir *d)
 	*d->id = '\0';
 }
 
-/* Does a keeper listen in @dir? Its name may be too long for a socket's: go by descriptor. */
-static bool keeper_lives(int dir)
+static bool keeper_lives(int parent, const char *id)
 {
 	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	int err = sock < 0 ? 0 : sessiondir_connect(sock, parent, id);
 
-	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/" REXEC_KEEPER_SOCKET, dir);
-	return sock < 0 || !connect(sock, (const struct sockaddr *)&to, sizeof(to)) ||
-	       (errno != ECONNREFUSED && errno != ENOENT);
+	return err != -ECONNREFUSED && err != -ENOENT;
 }
 
 void sessiondir_sweep(int parent)
@@ -156,7 +190,7 @@ void sessiondir_sweep(int parent)
 		d.fd = open_dir(parent, e->d_name);
 		if (d.fd < 0)
 			continue;
-		if (keeper_lives(d.fd)) {
+		if (keeper_lives(parent, e->d_name)) {
 			close(d.fd);
 			continue;
 		}

@@ -4,6 +4,7 @@
  *
  * It belongs to the program's user (0700), who may do there what he likes while it runs; its
  * parent to the server. So it is only ever entered by descriptor, and no link in it is followed.
+ * What others are to find, root among them, is beside it: ID.keeper, the keeper's socket.
  */
 #ifndef SESSIONDIR_H
 #define SESSIONDIR_H
@@ -44,6 +45,11 @@ int sessiondir_write(const struct sessiondir *d, const struct request_file *file
 /** sessiondir_listen() - a listening socket @name in it, connectable by its owner; the descriptor
  * (CLOEXEC, blocking) or -errno */
 int sessiondir_listen(const struct sessiondir *d, const char *name, int socktype);
+/** sessiondir_listen_beside() - the same of ID.keeper, SOCK_STREAM, which nobody but root can put anything in the place of */
+int sessiondir_listen_beside(const struct sessiondir *d);
+/** sessiondir_connect() - connect @sock, SOCK_STREAM, to the keeper of @id, whose directory is in @parent. Return: 0 or -errno;
+ * -ECONNREFUSED, -ENOENT: none listens */
+int sessiondir_connect(int sock, int parent, const char *id);
 /** sessiondir_remove() - remove it and everything in it; no-op when it was not made */
 void sessiondir_remove(struct sessiondir *d);
 /** sessiondir_sweep() - remove directories in @parent whose keeper does not listen any more */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -20,29 +21,40 @@ struct acceptor {
 	void (*accepted)(struct worker *w, int fd);
 };
 
-/* Who waits in the backlog loses nothing. The kernel gives out the lowest free number. */
-static bool is_short_of_descriptors(void)
+/* The kernel gives out the lowest free number. */
+static bool is_among_the_last(int fd)
 {
 	struct rlimit limit;
-	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
-	int error = errno;
 
-	if (fd < 0)
-		return error == EMFILE || error == ENFILE;
-	close(fd);
 	return !getrlimit(RLIMIT_NOFILE, &limit) &&
 	       (rlim_t)fd + MIN(RESERVE, limit.rlim_cur / 4) >= limit.rlim_cur;
 }
 
-static void pause_accepting(struct acceptor *a)
+static bool is_short_of_descriptors(void)
+{
+	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE;
+	close(fd);
+	return is_among_the_last(fd);
+}
+
+static void wait_a_little(struct acceptor *a)
 {
 	static const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
 
+	event_add(&a->pause, &pause);
+}
+
+/* Who waits in the backlog loses nothing. */
+static void pause_accepting(struct acceptor *a, int why)
+{
 	if (!a->complained)
-		log_warning("cannot accept: %m; waiting");
+		log_warning("cannot accept: %s; waiting", strerror(why));
 	a->complained = true;
 	event_del(&a->event);
-	event_add(&a->pause, &pause);
+	wait_a_little(a);
 }
 
 static void on_connection(evutil_socket_t listening, short what, void *arg)
@@ -51,22 +63,21 @@ static void on_connection(evutil_socket_t listening, short what, void *arg)
 
 	(void)what;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd;
+		int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (is_short_of_descriptors()) {
-			errno = EMFILE;
-			pause_accepting(a);
-			return;
-		}
-		fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			a->complained = false;
+			bool last = is_among_the_last(fd);
+
+			a->complained &= last;
 			a->accepted(a->worker, fd);
-			continue;
+			if (!last)
+				continue;
+			pause_accepting(a, EMFILE);
+			return;
 		}
 		/* ECONNABORTED and the network's errors concern the one that is gone (accept(2)). */
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			pause_accepting(a);
+			pause_accepting(a, errno);
 			return;
 		}
 		if (errno == EAGAIN)
@@ -80,7 +91,10 @@ static void on_pause(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	event_add(&a->event, NULL);
+	if (is_short_of_descriptors())
+		wait_a_little(a);
+	else
+		event_add(&a->event, NULL);
 }
 
 struct acceptor *acceptor_new(struct worker *w, int fd, void (*accepted)(struct worker *w, int fd))

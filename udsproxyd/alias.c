@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "fdpass.h"
 #include "proxyreq.h"
 #include "runtime.h"
 #include "util.h"
@@ -258,9 +259,8 @@ static struct alias *alias_for(struct worker *w, int socktype, const char *name,
 static bool is_our_own(int fd)
 {
 	struct ucred who;
-	socklen_t len = sizeof(who);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && who.pid == getpid();
+	return !fd_peer(fd, &who) && who.pid == getpid();
 }
 
 /* What connect_to() has put there. Only root finds the socket, but root may try anything. */

@@ -24,6 +24,9 @@ struct channel_table {
 #define EXPECTED_SECONDS 30
 #define PIPE_USUAL 65536 /* pipe(7); of another size, somebody wants it so */
 #define PIPE_WIDE 524288
+#define PIPES_WIDE_MAX 64 /* at once: half of what a user's pipes may hold (pipe(7), pipe-user-pages-soft) */
+
+static atomic_uint pipes_wide;
 
 _Static_assert(CONFIG_THREADS_MAX <= 64, "a worker is a bit of `kick`");
 
@@ -191,6 +194,8 @@ void channel_unref(struct channel *c)
 {
 	if (atomic_fetch_sub(&c->refs, 1) > 1)
 		return;
+	if (c->wide)
+		atomic_fetch_sub(&pipes_wide, 1);
 	close_keep_errno(c->fd);
 	close_keep_errno(c->kept);
 	pthread_mutex_destroy(&c->lock);
@@ -298,11 +303,22 @@ ssize_t channel_read(struct channel *c, void *data, size_t len)
 	return n;
 }
 
+static bool widen(int pipe)
+{
+	if (fcntl(pipe, F_GETPIPE_SZ) != PIPE_USUAL)
+		return false;
+	if (atomic_fetch_add(&pipes_wide, 1) < PIPES_WIDE_MAX && fcntl(pipe, F_SETPIPE_SZ, PIPE_WIDE) >= 0)
+		return true;
+	atomic_fetch_sub(&pipes_wide, 1);
+	return false;
+}
+
 void channel_widen(struct channel *c)
 {
-	if (!c->wide && fcntl(c->fd, F_GETPIPE_SZ) == PIPE_USUAL)
-		fcntl(c->fd, F_SETPIPE_SZ, PIPE_WIDE);
-	c->wide = true;
+	if (c->busy)
+		return;
+	c->busy = true;
+	c->wide = widen(c->fd);
 }
 
 ssize_t channel_splice(struct channel *c, struct splice *to, size_t len)

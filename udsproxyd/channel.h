@@ -47,7 +47,7 @@ struct channel {
 	struct session *session;
 	struct worker *worker; /* session's */
 	struct watch *watch;   /* of a listener: watch.h */
-	bool wide;	       /* session's, too: see channel_widen() */
+	bool busy, wide;       /* session's, too: channel_widen() was called, and made it wide */
 
 	atomic_uint_least64_t delivered; /* bytes written to fd, where it is a pipe's write end */
 	atomic_uint_least64_t kick;	 /* workers (a bit each) with sessions that wait for more */
@@ -102,7 +102,7 @@ int channel_reopen(int fd, int flags);
 void channel_keep(struct channel *c, bool keep);
 /** channel_read() - read(2) from our end and count; Return: bytes, or a negative errno */
 ssize_t channel_read(struct channel *c, void *data, size_t len);
-/** channel_widen() - its pipe carries much: give it room for more. With what pipes have at first, 64 KiB, whoever is at
+/** channel_widen() - its pipe carries much: give it room for more, unless too many have that. With what pipes have at first, 64 KiB, whoever is at
  * the other end would sleep and be woken that often. */
 void channel_widen(struct channel *c);
 /** channel_splice() - the same with splice_fill() */

@@ -111,7 +111,7 @@ def terminals():
 	path = os.read(r, 100).decode().strip()
 
 	def ask(name):
-		sock = connect(session.dir + "/keeper.sock")
+		sock = connect(session.dir + ".keeper")
 		send_frame(sock, TTY, text(name))
 		kind, payload = receive_frame(sock)
 		return sock, kind, struct.unpack(">H", payload[:2])[0]
@@ -220,7 +220,7 @@ def life_lines():
 	sock.close()
 	tap.result("a client that leaves before it confirmed ends nothing", not wait_for(lambda: not alive(session.pid), 1))
 	outcome = subprocess.run(["setpriv", "--reuid=1000", "--clear-groups", sys.executable, "-c",
-				  f"import socket; socket.socket(1).connect({session.dir + '/keeper.sock'!r})"],
+				  f"import socket; socket.socket(1).connect({session.dir + '.keeper'!r})"],
 				 stderr=subprocess.PIPE, check=False)
 	tap.result("another user does not get to the keeper", b"PermissionError" in outcome.stderr, outcome.stderr)
 	life, sock, kind, _ = session.attach([w])
@@ -242,7 +242,7 @@ def life_lines():
 def own_terminal():
 	script = "stty size; stty -echo; trap 'stty size; exit 4' WINCH; echo ready; while :; do read -r -t 0.1 x && echo \"<$x>\"; done"
 	session = Session(["bash", "-c", script], fds=[(n, TERMINAL, HELD) for n in range(3)], size=(33, 77))
-	sock = connect(session.dir + "/keeper.sock")
+	sock = connect(session.dir + ".keeper")
 	send_frame(sock, TTY, text(""))
 	check("the terminal that was asked for is opened", receive_frame(sock)[0], RESULT)
 	said = b""
@@ -359,6 +359,23 @@ def keepers():
 	tap.result("a client that breaks the protocol is hung up on", wait_for(lambda: not alive(session.pid), 5))
 
 
+def words():
+	"""Of a server that somebody else has written."""
+	with socket.socket(socket.AF_UNIX) as listener:
+		os.mkdir(place + "/words")
+		listener.bind(place + "/words/rexec.sock")
+		listener.listen()
+		listener.settimeout(10)
+		client = subprocess.Popen([BIN + "/rexec", "--local", "--status-fd", "1", "true"], stdin=subprocess.DEVNULL,
+					  stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"REXEC_RUNTIME_DIR": place + "/words"})
+		with listener.accept()[0] as sock:
+			receive_frame(sock)
+			send_frame(sock, REFUSED, bytes([126]) + text("no\x1b[2J\nexited 0"))
+			said = client.communicate(timeout=10)
+	check("what a server says is told as one line, and nothing that a terminal acts on", (client.returncode, *said),
+	      (126, b"refused 126 no?[2J?exited 0\n", b"rexec: no?[2J?exited 0\n"))
+
+
 def main():
 	if os.geteuid():
 		print("1..0 # SKIP needs root")
@@ -368,7 +385,7 @@ def main():
 					   place + "/none"], stderr=log)
 	try:
 		assert wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(run_dir + "/rexec.sock") == 0)
-		for case in files, affinity, terminals, own_terminal, outputs, fifo_outputs, life_lines, visitors, crowds, keepers:
+		for case in files, affinity, terminals, own_terminal, outputs, fifo_outputs, life_lines, visitors, crowds, keepers, words:
 			try:
 				case()
 			except Exception as error:  # pylint: disable=broad-except

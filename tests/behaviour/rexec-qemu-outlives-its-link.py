@@ -175,7 +175,7 @@ class Machine:
 
     @staticmethod
     def sessions():
-        return glob.glob(top_dir + '/rexec/sessions/*')
+        return glob.glob(top_dir + '/rexec/sessions/' + '[0-9a-f]' * 32)
 
     def host_file(self, name, before):
         new = set(self.sessions()) - before

@@ -7,7 +7,7 @@ import secrets
 import socket
 import struct
 
-MAGIC, VERSION = 0x52455843, 2
+MAGIC, VERSION = 0x52455843, 3
 EXEC, ATTACH, TTY, SIGNAL, AFFINITY, DONE, CONFIRM, LIST, INFO, KILL, SET, PING, WINDOW = range(1, 14)
 STARTED, REFUSED, EXITED, GONE, RESULT, PONG, PROGRAM = range(16, 23)
 KEEP, EXPAND, PROXIED, DETACHED = 1, 2, 4, 8
@@ -95,7 +95,7 @@ class Session:
 	def attach(self, outputs=(), confirm=True, number=1):
 		life = LifeLine()
 		fds = [life.passed(), *outputs]
-		sock = connect(self.dir + "/keeper.sock")
+		sock = connect(self.dir + ".keeper")
 		send_frame(sock, ATTACH, struct.pack(">IHHH", MAGIC, VERSION, 0, len(fds)) +
 			   struct.pack(">I", number) * len(outputs), fds)
 		os.close(fds[0])
@@ -106,7 +106,7 @@ class Session:
 
 	def visit(self, kind, payload=b""):
 		"""The keeper's answer to this one frame."""
-		with connect(self.dir + "/keeper.sock") as sock:
+		with connect(self.dir + ".keeper") as sock:
 			send_frame(sock, kind, payload)
 			kind, payload = receive_frame(sock)
 		return (kind, struct.unpack_from(">H", payload)[0]) if kind == RESULT else (kind, payload)

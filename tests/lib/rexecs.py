@@ -123,7 +123,9 @@ class Rig:
 			end_keepers(self.run_dir)
 
 	def sessions(self):
-		return [] if self.plain else os.listdir(self.place.there(self.run_dir + "/sessions"))
+		if self.plain:
+			return []
+		return [name for name in os.listdir(self.place.there(self.run_dir + "/sessions")) if "." not in name]
 
 	def said(self):
 		"""What the server and its keepers have said."""
