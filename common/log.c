@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "printable.h"
 #include "util.h"
 
 #define LINE_MAX_BYTES 1024
@@ -67,9 +68,7 @@ static void __attribute__((format(printf, 2, 0))) vlog(enum log_level level, con
 	more = vsnprintf(line + n, sizeof(line) - n - 1, format, args);
 	n += MIN((size_t)MAX(more, 0), sizeof(line) - n - 2);
 	/* A peer's name may hold a line break: one event stays one line. */
-	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
-			line[i] = '?';
+	printable(line);
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, n) < 0) {
 		/* Nobody to tell. */

@@ -129,7 +129,7 @@ static int prepare_dir(struct keeper *k)
 		err = sessiondir_write(&k->dir, &r->files[i]);
 	if (err)
 		return err;
-	k->door = sessiondir_listen_beside(&k->dir);
+	k->door = sessiondir_listen_beside(&k->dir, k->admission.client);
 	return MIN(k->door, 0);
 }
 

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "canon.h"
@@ -61,7 +60,7 @@ static int tell_one(int conn, int sessions, const char *id, uid_t client)
 
 	if (keeper < 0 || set_patience(keeper, KEEPER_TIMEOUT_MS) || sessiondir_connect(keeper, sessions, id))
 		return 0;
-	if (!ask(keeper, &in, &p) || strcmp(p.id, id) != 0 || (client && p.client != client))
+	if (!ask(keeper, &in, &p) || (client && p.client != client))
 		return 0;
 	frame_start(&f, REQUEST_PROGRAM);
 	frame_put_program(&f, &p);

@@ -719,7 +719,7 @@ int session_open_tty(struct session *s, const char *path)
 	return err ? err : take_fd(&sock);
 }
 
-/* The same; -ESRCH when there is certainly none any more. */
+/* As dial_keeper(); -ESRCH when there is certainly none any more. */
 static int find_keeper(const struct session *s)
 {
 	int sock = dial_keeper(s);

@@ -72,8 +72,8 @@ int sessiondir_write(const struct sessiondir *d, const struct request_file *file
 	return 0;
 }
 
-/* At @path, which is @name in @dir. */
-static int listen_at(const struct sessiondir *d, const char *path, int dir, const char *name, int socktype)
+/* At @path, which is @name in @dir, to be owned by @uid and @gid. */
+static int listen_at(const char *path, int dir, const char *name, int socktype, uid_t uid, gid_t gid)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, socktype | SOCK_CLOEXEC, 0);
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
@@ -85,7 +85,7 @@ static int listen_at(const struct sessiondir *d, const char *path, int dir, cons
 	strcpy(to.sun_path, path);
 	if (bind(fd, (const struct sockaddr *)&to, sizeof(to)))
 		return -errno;
-	if (fchownat(dir, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) || fchmodat(dir, name, 0600, 0) ||
+	if (fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) || fchmodat(dir, name, 0600, 0) ||
 	    listen(fd, BACKLOG))
 		return -errno;
 	return take_fd(&fd);
@@ -97,7 +97,7 @@ int sessiondir_listen(const struct sessiondir *d, const char *name, int socktype
 
 	/* By its real name: it is what getsockname(2) tells the program, which may unlink it. */
 	snprintf(path, sizeof(path), "%s/%s", d->path, name);
-	return listen_at(d, path, d->fd, name, socktype);
+	return listen_at(path, d->fd, name, socktype, d->uid, d->gid);
 }
 
 static void name_keeper(char name[KEEPER_NAME_SIZE], const char *id)
@@ -105,22 +105,30 @@ static void name_keeper(char name[KEEPER_NAME_SIZE], const char *id)
 	snprintf(name, KEEPER_NAME_SIZE, REXEC_KEEPER_FORMAT, id);
 }
 
-int sessiondir_listen_beside(const struct sessiondir *d)
+int sessiondir_listen_beside(const struct sessiondir *d, uid_t client)
 {
 	char name[KEEPER_NAME_SIZE], path[sizeof(d->path) + KEEPER_NAME_SIZE];
 
 	name_keeper(name, d->id);
 	snprintf(path, sizeof(path), REXEC_KEEPER_FORMAT, d->path);
-	return listen_at(d, path, d->parent, name, SOCK_STREAM);
+	return listen_at(path, d->parent, name, SOCK_STREAM, client, (gid_t)-1);
 }
 
-/* Its name may be too long for a socket's: go by descriptor. */
-int sessiondir_connect(int sock, int parent, const char *id)
+/* The whole path may be too long for a socket's: go by descriptor. */
+static int connect_to(int sock, int dir, const char *name)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 
-	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/" REXEC_KEEPER_FORMAT, parent, id);
+	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/%s", dir, name);
 	return connect(sock, (const struct sockaddr *)&to, sizeof(to)) ? -errno : 0;
+}
+
+int sessiondir_connect(int sock, int parent, const char *id)
+{
+	char name[KEEPER_NAME_SIZE];
+
+	name_keeper(name, id);
+	return connect_to(sock, parent, name);
 }
 
 static void remove_content(int fd, int depth)
@@ -164,11 +172,14 @@ void sessiondir_remove(struct sessiondir *d)
 	*d->id = '\0';
 }
 
-static bool keeper_lives(int parent, const char *id)
+static bool keeper_lives(const struct sessiondir *d)
 {
 	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int err = sock < 0 ? 0 : sessiondir_connect(sock, parent, id);
+	int err = sock < 0 ? 0 : sessiondir_connect(sock, d->parent, d->id);
 
+	/* Those that were started before an upgrade listen in the directory, as request version 2 had it. */
+	if (err == -ENOENT)
+		err = connect_to(sock, d->fd, "keeper.sock");
 	return err != -ECONNREFUSED && err != -ENOENT;
 }
 
@@ -190,11 +201,11 @@ void sessiondir_sweep(int parent)
 		d.fd = open_dir(parent, e->d_name);
 		if (d.fd < 0)
 			continue;
-		if (keeper_lives(parent, e->d_name)) {
+		memcpy(d.id, e->d_name, sizeof(d.id));
+		if (keeper_lives(&d)) {
 			close(d.fd);
 			continue;
 		}
-		memcpy(d.id, e->d_name, sizeof(d.id));
 		log_info("session %s: removed what a dead keeper left behind", d.id);
 		sessiondir_remove(&d);
 	}

@@ -45,8 +45,9 @@ int sessiondir_write(const struct sessiondir *d, const struct request_file *file
 /** sessiondir_listen() - a listening socket @name in it, connectable by its owner; the descriptor
  * (CLOEXEC, blocking) or -errno */
 int sessiondir_listen(const struct sessiondir *d, const char *name, int socktype);
-/** sessiondir_listen_beside() - the same of ID.keeper, SOCK_STREAM, which nobody but root can put anything in the place of */
-int sessiondir_listen_beside(const struct sessiondir *d);
+/** sessiondir_listen_beside() - the same of ID.keeper, SOCK_STREAM, connectable by @client, who cannot put anything in its
+ * place */
+int sessiondir_listen_beside(const struct sessiondir *d, uid_t client);
 /** sessiondir_connect() - connect @sock, SOCK_STREAM, to the keeper of @id, whose directory is in @parent. Return: 0 or -errno;
  * -ECONNREFUSED, -ENOENT: none listens */
 int sessiondir_connect(int sock, int parent, const char *id);

@@ -21,7 +21,6 @@
 #include "splice.h"
 #include "util.h"
 
-
 #define PAGE 4096u /* what a piece of a pipe usually is */
 
 struct bulk {
@@ -98,10 +97,12 @@ ssize_t bulk_fill(struct session *s, size_t room)
 			break;
 		n = n > 0 ? queued(s) : 0;
 	}
+	/* A copy of what may have come in between would cost more than waiting for its event does. */
+	if (n == -EAGAIN && !b->unframed)
+		return n;
 	if (n == -EAGAIN)
 		s->readable = false;
-	/* A copy of what may have come in between would cost more than waiting for its event does. */
-	return n == -EAGAIN && !b->unframed ? n : (ssize_t)b->unframed;
+	return (ssize_t)b->unframed;
 }
 
 static int forget(struct session *s)

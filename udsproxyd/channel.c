@@ -24,7 +24,7 @@ struct channel_table {
 #define EXPECTED_SECONDS 30
 #define PIPE_USUAL 65536 /* pipe(7); of another size, somebody wants it so */
 #define PIPE_WIDE 524288
-#define PIPES_WIDE_MAX 64 /* at once: half of what a user's pipes may hold (pipe(7), pipe-user-pages-soft) */
+#define PIPES_WIDE_MAX 32 /* at once: a quarter of what a user's pipes may hold (pipe(7), pipe-user-pages-soft) */
 
 static atomic_uint pipes_wide;
 
@@ -194,8 +194,6 @@ void channel_unref(struct channel *c)
 {
 	if (atomic_fetch_sub(&c->refs, 1) > 1)
 		return;
-	if (c->wide)
-		atomic_fetch_sub(&pipes_wide, 1);
 	close_keep_errno(c->fd);
 	close_keep_errno(c->kept);
 	pthread_mutex_destroy(&c->lock);
@@ -227,6 +225,9 @@ void channel_end(struct channel_table *table, struct channel *c, struct daemon *
 	forget_key(table, c);
 	pthread_mutex_unlock(&table->lock);
 	pthread_mutex_lock(&c->lock);
+	if (c->wide)
+		atomic_fetch_sub(&pipes_wide, 1);
+	c->wide = false;
 	replace_fd(&c->fd, -1);
 	replace_fd(&c->kept, -1);
 	c->session = NULL;

@@ -359,6 +359,32 @@ def keepers():
 	tap.result("a client that breaks the protocol is hung up on", wait_for(lambda: not alive(session.pid), 5))
 
 
+def left_behind():
+	"""What a server finds when it starts: directories of keepers that are dead, and of two that live, one from before an upgrade."""
+	os.makedirs(run_dir + "/sessions")
+	found = {}
+	for name, path in ("dead", ".keeper"), ("alive", ".keeper"), ("older", "/keeper.sock"), ("without a socket", None):
+		own = f"{run_dir}/sessions/{len(found):032x}"
+		found[name] = own, socket.socket(socket.AF_UNIX)
+		os.mkdir(own)
+		if path:
+			found[name][1].bind(own + path)
+		if name in ("alive", "older"):
+			found[name][1].listen()
+	return found
+
+
+def swept(found):
+	there = {name for name, (own, _) in found.items() if os.path.exists(own)}
+	check("a server that starts removes what dead keepers left, and nothing of those that live", there, {"alive", "older"})
+	check("with their sockets", os.path.exists(found["dead"][0] + ".keeper"), False)
+	for name, (own, listener) in found.items():
+		listener.close()
+		if name in there:
+			shutil.rmtree(own)
+	os.unlink(found["alive"][0] + ".keeper")
+
+
 def words():
 	"""Of a server that somebody else has written."""
 	with socket.socket(socket.AF_UNIX) as listener:
@@ -380,11 +406,13 @@ def main():
 	if os.geteuid():
 		print("1..0 # SKIP needs root")
 		return
+	left = left_behind()
 	with open(place + "/log", "w", encoding="utf-8") as log:
 		server = subprocess.Popen([BIN + "/rexec_server", "--runtime-dir", run_dir, "--test-mode", "--whitelist",
 					   place + "/none"], stderr=log)
 	try:
 		assert wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(run_dir + "/rexec.sock") == 0)
+		swept(left)
 		for case in files, affinity, terminals, own_terminal, outputs, fifo_outputs, life_lines, visitors, crowds, keepers, words:
 			try:
 				case()

@@ -322,11 +322,7 @@ def exhausted(pair, wire):
 				held.append(process)
 			time.sleep(1)
 			spent = cpu_spent(pair)
-			for _ in range(20):  # anybody can connect and say nothing
-				sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-				sock.setblocking(False)
-				sock.connect_ex(side.outside(side.runtime + "/udsproxyd.sock"))
-				clients.append(sock)
+			clients += [silent(side) for _ in range(20)]  # anybody can connect and say nothing
 			spent = max(spent, cpu_spent(pair))
 		finally:
 			resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
@@ -339,6 +335,36 @@ def exhausted(pair, wire):
 			raise AssertionError(f"{spent} ticks in a second on {side.name}")
 		within(15, "recovery", lambda: recovered(pair, wire))
 		within(15, "descriptors as before", lambda side=side, before=before: descriptors(side) <= before)
+
+
+def silent(side):
+	sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+	sock.setblocking(False)
+	sock.connect_ex(side.outside(side.runtime + "/udsproxyd.sock"))
+	return sock
+
+
+def reserved(pair, wire):
+	"""however many connect, say nothing and leave, a daemon has descriptors left for connections that are being made"""
+	for side in pair.sides:
+		pid = side.daemon.pid
+		old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+		limit = len(os.listdir(f"/proc/{pid}/fd")) + 60
+		resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, old[1]))
+		clients = [silent(side) for _ in range(limit)]
+		try:
+			for _ in range(20):
+				clients.pop(0).close()
+				clients.append(silent(side))
+				time.sleep(0.15)  # longer than it waits before it looks again
+			left = limit - len(os.listdir(f"/proc/{pid}/fd"))
+		finally:
+			resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+			for sock in clients:
+				sock.close()
+		if not limit // 4 - 4 <= left <= limit // 4 + 4:
+			raise AssertionError(f"{left} of {limit} are left on {side.name}")
+	within(15, "recovery", lambda: recovered(pair, wire))
 
 
 def attempt(wire, clients):
@@ -393,7 +419,7 @@ def main():
 				cases.run(case, pair, wire, note=note)
 
 			for case in (second, terminated, killed, restarted_idle, socket_ends, listener_killed,
-				     exhausted, listener_exhausted):
+				     exhausted, reserved, listener_exhausted):
 				run(case)
 			if threads == 1 or FULL:
 				for case in absent, socket_ends_after_use, link_cut, frozen:

@@ -134,7 +134,7 @@ class ColdSsh(Starter, RootHere):
 	"""A connection for each program."""
 
 	name, label = "cold-ssh", "ssh, cold"
-	settings = f"a connection for each program, MaxStartups {ENOUGH}, the rest as ssh, warm"
+	settings = f"a connection for each program, {RootHere.cipher}, MaxStartups {ENOUGH}, the rest as ssh, warm"
 	slow = True
 	programs_max, few = 100, "each takes a connection and several MiB"
 	config = f"MaxStartups {ENOUGH}\n"

@@ -38,6 +38,10 @@ START_TEST(not_utf8)
 	must_become("\xe2\x82z", "??z");
 	must_become("\xf0\x90\x80", "???");
 	must_become("\xc0\x80\xf8\xff", "????");
+	must_become("\xe0\x80\x9b", "???");
+	must_become("\xed\xa0\x80", "???");
+	must_become("\xf0\x80\x80\x9b", "????");
+	must_become("\xf4\x90\x80\x80", "????");
 	must_become("\xc2", "?");
 }
 END_TEST

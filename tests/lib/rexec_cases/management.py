@@ -213,7 +213,7 @@ def others_programs_are_not_to_be_had(rig):
 
 
 @rexec_case
-def list_tells_no_more_than_keepers_say(rig):
+def list_shows_nothing_that_a_terminal_acts_on(rig):
 	ident = detach(rig, "sleep", "60", "\x1b[31m", "\u009b1m")
 	expect(wait_for(lambda: listed(rig, ident)[4].startswith("ended")), True, "sleep wants numbers")
 	expect(listed(rig, ident)[5], "sleep 60 ?[31m ??1m")
