@@ -52,20 +52,36 @@ static void pause_accepting(struct acceptor *a, int why)
 	event_add(&a->pause, &pause);
 }
 
+static int accept_one(int listening)
+{
+	return accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/* Look before, which costs two calls; and alone, or threads that look at the same time would each take one of the
+ * reserve. */
+static int accept_unless_short(int listening)
+{
+	static pthread_mutex_t looking = PTHREAD_MUTEX_INITIALIZER;
+	int fd = -1, error = EMFILE;
+
+	pthread_mutex_lock(&looking);
+	if (!is_short_of_descriptors()) {
+		fd = accept_one(listening);
+		error = errno;
+	}
+	pthread_mutex_unlock(&looking);
+	errno = error;
+	return fd;
+}
+
 static void on_connection(evutil_socket_t listening, short what, void *arg)
 {
 	struct acceptor *a = arg;
 
 	(void)what;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd;
+		int fd = a->complained ? accept_unless_short(listening) : accept_one(listening);
 
-		/* Of the reserve only one is taken: looking first costs each connection two calls. */
-		if (a->complained && is_short_of_descriptors()) {
-			pause_accepting(a, EMFILE);
-			return;
-		}
-		fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
 			bool last = is_among_the_last(fd);
 
