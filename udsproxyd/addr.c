@@ -87,15 +87,18 @@ bool addr_is_vsock(const struct addr *a)
 
 void addr_tune(const struct addr *a, int fd)
 {
+	static const char congestion_control[] = "cubic";
 	int on = 1;
 	unsigned long long size = VSOCK_BUFFER;
 
-	/* Failures cost speed only. */
+	/* Failures cost speed only. Two machines with one link between them are no network: one that paces for a
+	 * network's sake (bbr, if that is the system's) costs a fifth of the throughput, and as much CPU time more. */
 	if (addr_is_vsock(a)) {
 		setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_MAX_SIZE, &size, sizeof(size));
 		setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &size, sizeof(size));
 	} else {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion_control, sizeof(congestion_control) - 1);
 	}
 }
 
