@@ -67,8 +67,6 @@ PROGRAMS := $(B)/bin/udsproxyd $(B)/bin/qtcfg $(REXEC_PROGRAMS)
 SHIM_SO := $(B)/lib/libudsproxy.so
 objects = $(patsubst %,$(B)/obj/%.o,$(1))
 
-EVENT_LIBS := -levent_core -lpthread
-
 .DEFAULT_GOAL := all
 .PHONY: all
 all: $(PROGRAMS) $(SHIM_SO) ## build everything (UDS_TEST_MODE=1: plain TCP is allowed)
@@ -84,7 +82,7 @@ $(B)/libcommon.a: $(call objects,$(COMMON))
 
 $(B)/bin/udsproxyd: $(call objects,$(UDSPROXYD)) $(B)/libcommon.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(EVENT_LIBS) -lsystemd -linih $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread -lsystemd -linih $(LIBS)
 
 $(B)/bin/qtcfg: $(call objects,$(QTCFG)) $(B)/libcommon.a
 	@mkdir -p $(@D)

@@ -155,13 +155,14 @@ static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *s
 	return n + MAX(more, 0);
 }
 
-ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied)
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied, bool *drained)
 {
 	bool with;
 	ssize_t n = plain_bytes(sock, data, len, &with);
 
 	set->n = 0;
 	*tied = 0;
+	*drained = n > 0 && (size_t)n < len && !with;
 	if (n <= 0)
 		return n;
 	if (!with)

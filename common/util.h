@@ -19,6 +19,9 @@
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
+/** CONTAINER_OF() - the struct of @type whose @member @pointer points to */
+#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+
 /** close_keep_errno() - close @fd if it is one, leaving errno as it was */
 static inline void close_keep_errno(int fd)
 {

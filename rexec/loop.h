@@ -2,8 +2,8 @@
 /*
  * loop.h - a small poll(2) loop: descriptors and timers, libc only
  *
- * rexec starts for every program and a keeper lives beside every program, so neither
- * links libevent. The structs are embedded in their users and must stay where they are
+ * For a few descriptors whose events change all the time, and some of which are files, of which
+ * epoll(7) takes none. The structs are embedded in their users and must stay where they are
  * while started. Callbacks may start and stop anything, themselves included. One thread.
  */
 #ifndef LOOP_H

@@ -29,7 +29,7 @@ $(B)/libtest.a: $(call objects,$(TESTABLE))
 $(B)/obj/tests/%.o: ALL_CPPFLAGS += -I. -Iudsproxyd -Irexec -Irexec/qemu -Iqtcfg -Ilibudsproxy
 $(B)/tests/%: $(B)/obj/tests/unit/%.o $(B)/libtest.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ $$(pkg-config --libs check) $(EVENT_LIBS) -lsystemd -linih -ljson-c -lcrypto $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) -o $@ $^ $$(pkg-config --libs check) -lpthread -lsystemd -linih -ljson-c -lcrypto $(LIBS)
 .SECONDARY: $(patsubst $(B)/tests/%,$(B)/obj/tests/unit/%.o,$(UNIT_TESTS))
 
 # ---- running them -----------------------------------------------------------------------

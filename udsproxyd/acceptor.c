@@ -15,8 +15,9 @@
 
 struct acceptor {
 	struct worker *worker;
-	struct event event;
-	struct event pause;
+	struct io io;
+	struct timer pause;
+	int fd; /* borrowed */
 	bool complained;
 	void (*accepted)(struct worker *w, int fd);
 };
@@ -43,13 +44,11 @@ static bool is_short_of_descriptors(void)
 /* Who waits in the backlog loses nothing. */
 static void pause_accepting(struct acceptor *a, int why)
 {
-	static const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
-
 	if (!a->complained)
 		log_warning("cannot accept: %s; waiting", strerror(why));
 	a->complained = true;
-	event_del(&a->event);
-	event_add(&a->pause, &pause);
+	io_stop(&a->worker->events, &a->io);
+	timer_start(&a->worker->events, &a->pause, PAUSE_MS);
 }
 
 static int accept_one(int listening)
@@ -74,13 +73,13 @@ static int accept_unless_short(int listening)
 	return fd;
 }
 
-static void on_connection(evutil_socket_t listening, short what, void *arg)
+static void on_connection(struct io *io, uint32_t events)
 {
-	struct acceptor *a = arg;
+	struct acceptor *a = CONTAINER_OF(io, struct acceptor, io);
 
-	(void)what;
+	(void)events;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd = a->complained ? accept_unless_short(listening) : accept_one(listening);
+		int fd = a->complained ? accept_unless_short(a->fd) : accept_one(a->fd);
 
 		if (fd >= 0) {
 			bool last = is_among_the_last(fd);
@@ -103,13 +102,17 @@ static void on_connection(evutil_socket_t listening, short what, void *arg)
 	}
 }
 
-static void on_pause(evutil_socket_t fd, short what, void *arg)
+static int start(struct acceptor *a)
 {
-	struct acceptor *a = arg;
+	return io_start(&a->worker->events, &a->io, a->fd, EPOLLIN);
+}
 
-	(void)fd;
-	(void)what;
-	event_add(&a->event, NULL);
+static void on_pause(struct timer *t)
+{
+	struct acceptor *a = CONTAINER_OF(t, struct acceptor, pause);
+
+	if (start(a))
+		timer_start(&a->worker->events, t, PAUSE_MS);
 }
 
 struct acceptor *acceptor_new(struct worker *w, int fd, void (*accepted)(struct worker *w, int fd))
@@ -120,16 +123,17 @@ struct acceptor *acceptor_new(struct worker *w, int fd, void (*accepted)(struct 
 		die("out of memory");
 	a->worker = w;
 	a->accepted = accepted;
-	event_assign(&a->event, w->base, fd, EV_READ | EV_PERSIST, on_connection, a);
-	event_assign(&a->pause, w->base, -1, 0, on_pause, a);
-	if (event_add(&a->event, NULL))
+	a->fd = fd;
+	io_init(&a->io, on_connection);
+	timer_init(&a->pause, on_pause);
+	if (start(a))
 		die("cannot watch a listening socket: %m");
 	return a;
 }
 
 void acceptor_free(struct acceptor *a)
 {
-	event_del(&a->event);
-	event_del(&a->pause);
+	io_stop(&a->worker->events, &a->io);
+	timer_stop(&a->worker->events, &a->pause);
 	free(a);
 }

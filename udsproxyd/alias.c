@@ -37,7 +37,7 @@ struct alias {
 	LIST_ENTRY(alias) entry;
 	struct grave grave;
 	struct worker *worker;
-	struct event timer;
+	struct timer timer;
 	bool used; /* since the timer last ran */
 	int fd;
 	int socktype;
@@ -185,32 +185,32 @@ int alias_datagrams(struct worker *w, const char *name, size_t len, struct socka
 
 static void alias_free(struct grave *g)
 {
-	free((struct alias *)((char *)g - offsetof(struct alias, grave)));
+	free(CONTAINER_OF(g, struct alias, grave));
 }
 
 static void alias_end(struct alias *a)
 {
 	LIST_REMOVE(a, entry);
-	event_del(&a->timer);
+	timer_stop(&a->worker->events, &a->timer);
 	close(a->fd);
 	unlink(a->at.sun_path);
 	worker_bury(a->worker, &a->grave);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_timer(struct timer *t)
 {
-	struct alias *a = arg;
+	struct alias *a = CONTAINER_OF(t, struct alias, timer);
 
-	(void)fd;
-	(void)what;
-	if (!a->used)
+	if (!a->used) {
 		alias_end(a);
+		return;
+	}
 	a->used = false;
+	timer_start(&a->worker->events, t, ALIAS_IDLE_MS);
 }
 
 static struct alias *alias_new(struct worker *w, int socktype, const char *name, size_t len)
 {
-	static const struct timeval idle = { .tv_usec = ALIAS_IDLE_MS * 1000 };
 	struct alias *a = calloc(1, sizeof(*a));
 
 	if (!a) {
@@ -229,8 +229,8 @@ static struct alias *alias_new(struct worker *w, int socktype, const char *name,
 	a->socktype = socktype;
 	a->name_len = len;
 	memcpy(a->name, name, len);
-	event_assign(&a->timer, w->base, -1, EV_PERSIST, on_timer, a);
-	event_add(&a->timer, &idle);
+	timer_init(&a->timer, on_timer);
+	timer_start(&w->events, &a->timer, ALIAS_IDLE_MS);
 	LIST_INSERT_HEAD(&w->aliases, a, entry);
 	return a;
 }

@@ -19,7 +19,7 @@
 #include "session.h"
 #include "util.h"
 
-#define REQUEST_SECONDS 10 /* to ask, and to send what belongs to it */
+#define REQUEST_MS 10000 /* to ask, and to send what belongs to it */
 #define DESCRIPTORS_LOST "descriptors were lost: too many are open"
 
 enum client_state {
@@ -33,7 +33,8 @@ struct client {
 	struct worker *worker;
 	struct grave grave;
 	int fd; /* the private connection */
-	struct event event;
+	struct io io;
+	struct timer timer; /* until it has asked */
 	bool control;
 	enum client_state state;
 	struct session *session; /* WAITS */
@@ -58,11 +59,12 @@ struct pairing {
 	struct dgram_pair pair;
 };
 
-static void on_client(evutil_socket_t fd, short what, void *arg);
+static void on_client(struct io *io, uint32_t events);
+static void on_timer(struct timer *t);
 
 static void client_free(struct grave *g)
 {
-	free((struct client *)((char *)g - offsetof(struct client, grave)));
+	free(CONTAINER_OF(g, struct client, grave));
 }
 
 /* What is kept until the peer has answered counts like what is kept of a connection. */
@@ -91,8 +93,8 @@ static void drop_datagram(struct client *c)
 static void client_end(struct client *c)
 {
 	LIST_REMOVE(c, entry);
-	event_del(&c->event);
-	close(c->fd);
+	timer_stop(&c->worker->events, &c->timer);
+	io_close(&c->worker->events, &c->io, take_fd(&c->fd));
 	close_keep_errno(c->socket);
 	aside_close(c->path);
 	if (c->pairing)
@@ -101,9 +103,17 @@ static void client_end(struct client *c)
 	worker_bury(c->worker, &c->grave);
 }
 
+static void leave(struct client *c)
+{
+	struct session *s = c->session;
+
+	client_end(c);
+	if (s)
+		session_client_gone(s);
+}
+
 static struct client *client_new(struct worker *w, int fd, bool control)
 {
-	static const struct timeval limit = { .tv_sec = REQUEST_SECONDS };
 	struct client *c = calloc(1, sizeof(*c));
 
 	if (!c) {
@@ -115,27 +125,33 @@ static struct client *client_new(struct worker *w, int fd, bool control)
 	c->fd = fd;
 	c->socket = c->path = -1;
 	c->control = control;
-	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, on_client, c);
-	event_add(&c->event, &limit);
+	io_init(&c->io, on_client);
+	timer_init(&c->timer, on_timer);
+	timer_start(&w->events, &c->timer, REQUEST_MS);
 	LIST_INSERT_HEAD(&w->clients, c, entry);
 	return c;
 }
 
 /* The request has nearly always come with the connection: look at once. */
+static void begin(struct worker *w, int fd, bool control)
+{
+	struct client *c = client_new(w, fd, control);
+
+	if (!c)
+		return;
+	on_client(&c->io, 0);
+	if (c->fd >= 0 && io_start(&w->events, &c->io, fd, EPOLLIN))
+		leave(c);
+}
+
 void client_accept(struct worker *w, int fd)
 {
-	struct client *c = client_new(w, fd, false);
-
-	if (c)
-		on_client(fd, EV_READ, c);
+	begin(w, fd, false);
 }
 
 void client_accept_control(struct worker *w, int fd)
 {
-	struct client *c = client_new(w, fd, true);
-
-	if (c)
-		on_client(fd, EV_READ, c);
+	begin(w, fd, true);
 }
 
 void client_end_all(struct worker *w)
@@ -168,15 +184,6 @@ void client_refuse(struct client *c, int error, const char *reason)
 void client_done(struct client *c)
 {
 	answer(c, 0, "");
-}
-
-static void leave(struct client *c)
-{
-	struct session *s = c->session;
-
-	client_end(c);
-	if (s)
-		session_client_gone(s);
 }
 
 static bool has_left(const struct client *c)
@@ -449,16 +456,11 @@ static void take_leave(struct client *c)
 		leave(c);
 }
 
-static void on_client(evutil_socket_t fd, short what, void *arg)
+static void on_client(struct io *io, uint32_t events)
 {
-	struct client *c = arg;
+	struct client *c = CONTAINER_OF(io, struct client, io);
 
-	(void)fd;
-	if (what & EV_TIMEOUT) {
-		if (c->state != CLIENT_WAITS)
-			client_end(c);
-		return;
-	}
+	(void)events;
 	switch (c->state) {
 	case CLIENT_ASKS:
 		take_request(c);
@@ -473,4 +475,12 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 		take_leave(c);
 		return;
 	}
+}
+
+static void on_timer(struct timer *t)
+{
+	struct client *c = CONTAINER_OF(t, struct client, timer);
+
+	if (c->state != CLIENT_WAITS)
+		client_end(c);
 }

@@ -49,16 +49,16 @@ struct dgram {
 	struct session *session;
 	int fd;		    /* the session's local end */
 	uint16_t flags;	    /* enum wire_dgram_flags, at the server's side */
-	struct event timer; /* the next look at the server, or the end of the wait for room */
-	struct event retry;
+	struct timer timer; /* the next look at the server, or the end of the wait for room */
+	struct timer retry;
 
 	ino_t ino;     /* of the client's side's fd; 0 at the server's side */
 	unsigned refs; /* to it, when last looked at */
 	bool answers;  /* the client's socket may be written to */
 };
 
-static void on_timer(evutil_socket_t fd, short what, void *arg);
-static void on_retry(evutil_socket_t fd, short what, void *arg);
+static void on_timer(struct timer *t);
+static void on_retry(struct timer *t);
 
 static struct dgram *dgram_new(struct session *s, int fd)
 {
@@ -68,8 +68,8 @@ static struct dgram *dgram_new(struct session *s, int fd)
 		return NULL;
 	d->session = s;
 	d->fd = fd;
-	event_assign(&d->timer, s->worker->base, -1, 0, on_timer, d);
-	event_assign(&d->retry, s->worker->base, -1, 0, on_retry, d);
+	timer_init(&d->timer, on_timer);
+	timer_init(&d->retry, on_retry);
 	LIST_INSERT_HEAD(&s->worker->dgrams, d, entry);
 	s->dgram = d;
 	return d;
@@ -81,8 +81,8 @@ void dgram_end(struct session *s)
 
 	s->dgram = NULL;
 	LIST_REMOVE(d, entry);
-	event_del(&d->timer);
-	event_del(&d->retry);
+	timer_stop(&s->worker->events, &d->timer);
+	timer_stop(&s->worker->events, &d->retry);
 	if (d->flags & WIRE_OPEN_PATH)
 		connector_remove_name(d->fd);
 	free(d);
@@ -162,7 +162,7 @@ static void scan(struct worker *w)
 static void scan_in(struct worker *w, unsigned ms)
 {
 	w->dgrams_ms = MAX(ms, w->dgrams_least_ms);
-	worker_arm(&w->dgrams_event, w->dgrams_ms);
+	timer_start(&w->events, &w->dgrams_timer, w->dgrams_ms);
 }
 
 static int64_t cpu_time_us(void)
@@ -173,13 +173,11 @@ static int64_t cpu_time_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-static void on_scan(evutil_socket_t fd, short what, void *arg)
+static void on_scan(struct timer *t)
 {
-	struct worker *w = arg;
+	struct worker *w = CONTAINER_OF(t, struct worker, dgrams_timer);
 	int64_t began = cpu_time_us();
 
-	(void)fd;
-	(void)what;
 	if (!count_clients(w))
 		return;
 	scan(w);
@@ -190,7 +188,7 @@ static void on_scan(evutil_socket_t fd, short what, void *arg)
 void dgrams_init(struct worker *w)
 {
 	LIST_INIT(&w->dgrams);
-	event_assign(&w->dgrams_event, w->base, -1, 0, on_scan, w);
+	timer_init(&w->dgrams_timer, on_scan);
 }
 
 /* The socket's name; Return: its length, PATH_OFFSET at most when it has none. */
@@ -306,7 +304,7 @@ int dgram_pair_end(struct dgram_pair *p, int client, struct session *s)
 	unlink(p->at.sun_path);
 	aside_close(p->path);
 	if (w->dgrams_ms > MAX(SCAN_FIRST_MS, w->dgrams_least_ms) ||
-	    !event_pending(&w->dgrams_event, EV_TIMEOUT, NULL))
+	    !timer_pending(&w->dgrams_timer))
 		scan_in(w, SCAN_FIRST_MS);
 	return fd;
 }
@@ -329,12 +327,10 @@ static bool is_passing(ssize_t error)
 	return error == -ENOBUFS || error == -ENOMEM || error == -ETOOMANYREFS;
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *arg)
+static void on_retry(struct timer *t)
 {
-	struct dgram *d = arg;
+	struct dgram *d = CONTAINER_OF(t, struct dgram, retry);
 
-	(void)fd;
-	(void)what;
 	d->session->writable = true;
 	session_pump(d->session);
 }
@@ -353,33 +349,31 @@ int dgram_server(struct session *s, int fd, uint16_t flags)
 	}
 	d->flags = flags;
 	if (!(flags & WIRE_OPEN_ONE))
-		worker_arm(&d->timer, PROBE_MS);
+		timer_start(&s->worker->events, &d->timer, PROBE_MS);
 	return fd;
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_timer(struct timer *t)
 {
-	struct dgram *d = arg;
+	struct dgram *d = CONTAINER_OF(t, struct dgram, timer);
 
-	(void)fd;
-	(void)what;
 	if (d->flags & WIRE_OPEN_ONE)
 		session_abort(d->session, EAGAIN, "the server's queue stays full");
 	else if (netlink_peer_closed(d->fd) == 1)
 		session_other_end_closed(d->session);
 	else
-		worker_arm(&d->timer, PROBE_MS);
+		timer_start(&d->session->worker->events, t, PROBE_MS);
 }
 
 /* The answer of the one datagram's session. */
 static ssize_t sent_once(struct dgram *d, ssize_t n, size_t len)
 {
 	if (n == -EAGAIN && !(d->flags & WIRE_OPEN_NOWAIT)) {
-		if (!event_pending(&d->timer, EV_TIMEOUT, NULL))
-			worker_arm(&d->timer, DGRAM_WAIT_MS);
+		if (!timer_pending(&d->timer))
+			timer_start(&d->session->worker->events, &d->timer, DGRAM_WAIT_MS);
 		return n;
 	}
-	event_del(&d->timer);
+	timer_stop(&d->session->worker->events, &d->timer);
 	if (n < 0)
 		session_abort(d->session, (int)-n,
 			      "the server's socket does not take it"); /* frees @d */
@@ -397,7 +391,7 @@ ssize_t dgram_write(struct session *s, const void *data, size_t len)
 		return (ssize_t)len;
 	n = send_to(d->fd, data, len, s->arriving, s->explicit ? &s->credentials : NULL);
 	if (is_passing(n)) {
-		worker_arm(&d->retry, RETRY_MS);
+		timer_start(&s->worker->events, &d->retry, RETRY_MS);
 		n = -EAGAIN;
 	}
 	if (d->flags & WIRE_OPEN_ONE)

@@ -12,7 +12,8 @@
 #define UNHEARD_SECONDS 10    /* where nobody may be left who wants it: the dialler's client gives up earlier */
 
 struct held {
-	struct event timer; /* the next attempt, the end of this one, or the end of it all */
+	struct session *session;
+	struct timer timer; /* the next attempt, the end of this one, or the end of it all */
 	int64_t deadline;   /* ms */
 	unsigned wait_ms;   /* before the next attempt */
 	struct frame_id instance;
@@ -22,7 +23,7 @@ struct held {
 
 static void arm(struct held *h, int64_t ms)
 {
-	worker_arm(&h->timer, (unsigned)MAX(MIN(ms, h->deadline - worker_now_ms()), 0));
+	timer_start(&h->session->worker->events, &h->timer, (unsigned)MAX(MIN(ms, h->deadline - events_now()), 0));
 }
 
 static void arm_next(struct held *h)
@@ -46,15 +47,13 @@ static void dial(struct session *s)
 	session_dialled_again(s);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_timer(struct timer *t)
 {
-	struct session *s = arg;
+	struct session *s = CONTAINER_OF(t, struct held, timer)->session;
 
-	(void)fd;
-	(void)what;
 	if (s->state == SESSION_OPENING && s->transport && s->transport->greeted)
 		hold_forget(s); /* its OPEN is with the peer, as the first was: that may take long */
-	else if (worker_now_ms() >= s->held->deadline)
+	else if (events_now() >= s->held->deadline)
 		session_lost(s, ETIMEDOUT, "the link was broken for longer than --hold-time");
 	else if (s->transport)
 		transport_broken(s->transport, ETIMEDOUT, "no answer");
@@ -74,8 +73,9 @@ static struct held *held_new(struct session *s)
 	/* If OPENED was lost, too, there may be nobody who wants it. */
 	if (!s->dialled && !s->in.heard)
 		seconds = MIN(seconds, UNHEARD_SECONDS);
-	h->deadline = worker_now_ms() + seconds * 1000;
-	event_assign(&h->timer, s->worker->base, -1, 0, on_timer, s);
+	h->deadline = events_now() + seconds * 1000;
+	h->session = s;
+	timer_init(&h->timer, on_timer);
 	return h;
 }
 
@@ -124,7 +124,7 @@ void hold_end(struct session *s)
 		h->in = (struct fifo){ 0 };
 	}
 	hold_forget(s);
-	event_active(&t->event, 0, 0);
+	transport_again(t);
 }
 
 void hold_forget(struct session *s)
@@ -134,7 +134,7 @@ void hold_forget(struct session *s)
 	s->held = NULL;
 	if (!h)
 		return;
-	event_del(&h->timer);
+	timer_stop(&s->worker->events, &h->timer);
 	fifo_clear(&h->in);
 	free(h);
 }

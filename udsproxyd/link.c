@@ -17,7 +17,7 @@
 struct link {
 	struct worker *worker;
 	struct transport *transport; /* NULL: between two attempts */
-	struct event timer;	     /* the next attempt, or the next look at the silence */
+	struct timer timer;	     /* the next attempt, or the next look at the silence */
 	unsigned redial_ms;
 	unsigned silent; /* seconds since the peer said something */
 	int64_t refused; /* since when (ms) nobody listens there, 0 */
@@ -106,8 +106,8 @@ static void note_refusal(struct link *link, int error, bool greeted)
 	if (greeted || (error != ECONNREFUSED && error != ECONNRESET))
 		link->refused = 0;
 	else if (!link->refused)
-		link->refused = worker_now_ms();
-	else if (worker_now_ms() - link->refused >= GONE_MS)
+		link->refused = events_now();
+	else if (events_now() - link->refused >= GONE_MS)
 		tell_workers(link->worker->daemon, drop_held, &link->instance);
 }
 
@@ -122,7 +122,7 @@ static void unreachable(struct link *link, int error, const char *why)
 	link->transport = NULL;
 	atomic_store(&d->peer_alive, false);
 	link->redial_ms = MIN(link->redial_ms * 2, REDIAL_MAX_MS);
-	worker_arm(&link->timer, link->redial_ms);
+	timer_start(&link->worker->events, &link->timer, link->redial_ms);
 }
 
 static void dial(struct link *link)
@@ -130,25 +130,23 @@ static void dial(struct link *link)
 	link->silent = 0;
 	link->transport = transport_dial_control(link->worker, link);
 	if (link->transport)
-		worker_arm(&link->timer, 1000);
+		timer_start(&link->worker->events, &link->timer, 1000);
 	else
 		unreachable(link, errno, errno == ENODEV ? "no machine has this CID" : "cannot dial");
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_timer(struct timer *t)
 {
-	struct link *link = arg;
+	struct link *link = CONTAINER_OF(t, struct link, timer);
 
-	(void)fd;
-	(void)what;
 	if (!link->transport) {
 		dial(link);
 		return;
 	}
 	link->silent++;
-	worker_arm(&link->timer, 1000);
+	timer_start(&link->worker->events, &link->timer, 1000);
 	if (link->silent >= WIRE_DEAD_SECONDS) {
-		link->dropped = worker_now_ms();
+		link->dropped = events_now();
 		tell_workers(link->worker->daemon, drop_transports, &link->instance);
 		transport_broken(link->transport, ETIMEDOUT, "the peer is silent");
 	} else if (link->silent >= GREETING_SECONDS && !link->transport->greeted) {
@@ -167,14 +165,14 @@ struct link *link_new(struct worker *w)
 		die("out of memory");
 	link->worker = w;
 	link->redial_ms = REDIAL_FIRST_MS;
-	event_assign(&link->timer, w->base, -1, 0, on_timer, link);
+	timer_init(&link->timer, on_timer);
 	dial(link);
 	return link;
 }
 
 void link_free(struct link *link)
 {
-	event_del(&link->timer);
+	timer_stop(&link->worker->events, &link->timer);
 	if (link->transport)
 		transport_close(link->transport);
 	free(link);
@@ -186,7 +184,7 @@ static void peer_dialled(struct worker *w, void *arg)
 {
 	struct frame_id *instance = arg;
 	struct link *link = w->daemon->link;
-	bool both = link->dropped && worker_now_ms() - link->dropped < DROPPED_MS; /* by the same silence */
+	bool both = link->dropped && events_now() - link->dropped < DROPPED_MS; /* by the same silence */
 
 	if (is_same(&link->accepted, instance) && !both)
 		tell_workers(w->daemon, drop_dialled, instance);

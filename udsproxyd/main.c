@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
@@ -62,23 +63,59 @@ static int listen_for_peer(struct daemon *d)
 	return fd;
 }
 
-static void on_signal(evutil_socket_t signo, short what, void *arg)
-{
-	(void)what;
-	log_info("ended by signal %d", (int)signo);
-	workers_stop(arg);
-}
+struct signals {
+	struct io io; /* of a signalfd(2) */
+	struct daemon *daemon;
+};
 
-static void on_reload(evutil_socket_t signo, short what, void *arg)
+static void reload(struct daemon *d)
 {
 	char reason[512];
 
-	(void)signo;
-	(void)what;
 	sd_notify(0, "RELOADING=1");
-	if (daemon_load_rules(arg, reason, sizeof(reason)))
+	if (daemon_load_rules(d, reason, sizeof(reason)))
 		log_error("the old lists stay in force: %s", reason);
 	sd_notify(0, "READY=1");
+}
+
+static void on_signal(struct io *io, uint32_t events)
+{
+	struct daemon *d = CONTAINER_OF(io, struct signals, io)->daemon;
+	struct signalfd_siginfo got;
+
+	(void)events;
+	if (read(io->fd, &got, sizeof(got)) != sizeof(got))
+		return;
+	if (got.ssi_signo == SIGHUP) {
+		reload(d);
+	} else {
+		log_info("ended by signal %u", got.ssi_signo);
+		workers_stop(d);
+	}
+}
+
+/* Before any thread is started: they inherit it. Return: a descriptor that tells of them. */
+static int take_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	fd = sigprocmask(SIG_BLOCK, &set, NULL) ? -1 : signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		die("cannot handle signals: %m");
+	return fd;
+}
+
+static void watch_signals(struct signals *s, struct daemon *d, int fd)
+{
+	s->daemon = d;
+	io_init(&s->io, on_signal);
+	if (io_start(&d->workers[0].events, &s->io, fd, EPOLLIN))
+		die("cannot handle signals");
 }
 
 static void *run(void *arg)
@@ -124,10 +161,10 @@ int main(int argc, char **argv)
 {
 	static struct daemon daemon = { .rules_lock = PTHREAD_MUTEX_INITIALIZER };
 	struct daemon *d = &daemon;
-	struct event *signals[3];
+	struct signals signals;
 	struct acceptors *acceptors;
 	struct acceptor *control;
-	int lock, control_fd;
+	int lock, control_fd, signals_fd;
 	bool busy;
 	char reason[512];
 
@@ -152,6 +189,7 @@ int main(int argc, char **argv)
 	d->requests_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_SOCKET, 0666);
 	control_fd = runtime_listen(d->config.runtime_dir, PROXYREQ_CONTROL, 0600);
 
+	signals_fd = take_signals();
 	alias_start(d);
 	d->channels = channels_new();
 	d->accepted = accepted_new();
@@ -170,12 +208,7 @@ int main(int argc, char **argv)
 		acceptors[i].transports = acceptor_new(w, d->transports_fd, transport_accept);
 	}
 	control = acceptor_new(&d->workers[0], control_fd, client_accept_control);
-	signals[0] = evsignal_new(d->workers[0].base, SIGTERM, on_signal, d);
-	signals[1] = evsignal_new(d->workers[0].base, SIGINT, on_signal, d);
-	signals[2] = evsignal_new(d->workers[0].base, SIGHUP, on_reload, d);
-	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-		if (!signals[i] || event_add(signals[i], NULL))
-			die("cannot handle signals");
+	watch_signals(&signals, d, signals_fd);
 	d->link = link_new(&d->workers[0]);
 	start_threads(d);
 	log_info("listening on %s, peer %s, %d thread%s", d->config.addr.text, d->config.peer.text,
@@ -194,8 +227,7 @@ int main(int argc, char **argv)
 		acceptor_free(acceptors[i].transports);
 	}
 	acceptor_free(control);
-	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-		event_free(signals[i]);
+	io_close(&d->workers[0].events, &signals.io, signals_fd);
 	free(acceptors);
 	if (busy || aside_busy()) { /* a file system that hangs must not hold us up */
 		runtime_close(d->config.runtime_dir, lock);

@@ -38,8 +38,8 @@
 #define PUMP_TURNS 8 /* before others have theirs */
 #define ACK_MS 500   /* an ack may wait for company so long */
 
-static void on_local_event(evutil_socket_t fd, short what, void *arg);
-static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void on_local_event(struct io *io, uint32_t events);
+static void on_timer(struct timer *t);
 
 /* ---- state ------------------------------------------------------------------------------- */
 
@@ -56,7 +56,7 @@ void session_set_state(struct session *s, enum session_state state)
 
 static void session_free(struct grave *g)
 {
-	free((struct session *)((char *)g - offsetof(struct session, grave)));
+	free(CONTAINER_OF(g, struct session, grave));
 }
 
 struct session *session_new(struct worker *w, struct transport *t, const struct frame_id *id,
@@ -75,7 +75,8 @@ struct session *session_new(struct worker *w, struct transport *t, const struct 
 	s->dialled = t->dialled;
 	stream_out_init(&s->out, &w->pool);
 	t->session = s;
-	event_assign(&s->timer, w->base, -1, 0, on_timer, s);
+	io_init(&s->io, on_local_event);
+	timer_init(&s->timer, on_timer);
 	LIST_INSERT_HEAD(&w->sessions, s, entry);
 	return s;
 }
@@ -83,15 +84,16 @@ struct session *session_new(struct worker *w, struct transport *t, const struct 
 /* The local end has no further use. */
 static void close_local(struct session *s)
 {
+	struct worker *w = s->worker;
+
 	if (s->dgram)
 		dgram_end(s);
-	if (s->watched)
-		event_del(&s->event);
-	s->watched = false;
-	if (s->channel)
-		channel_end(s->worker->daemon->channels, s->channel, s->worker->daemon);
-	else
-		close_keep_errno(s->fd);
+	if (s->channel) {
+		io_stop(&w->events, &s->io);
+		channel_end(w->daemon->channels, s->channel, w->daemon);
+	} else {
+		io_close(&w->events, &s->io, s->fd);
+	}
 	s->fd = -1;
 }
 
@@ -113,13 +115,12 @@ void session_forget_arriving(struct session *s)
 /* Acks go with other frames, or after a while by themselves. */
 void session_owe_ack(struct session *s)
 {
-	static const struct timeval soon = { .tv_usec = ACK_MS * 1000 };
 	struct worker *w = s->worker;
 
 	if (s->owing || s->state == SESSION_ENDED)
 		return;
 	if (LIST_EMPTY(&w->owing))
-		event_add(&w->owing_event, &soon);
+		timer_start(&w->events, &w->owing_timer, ACK_MS);
 	LIST_INSERT_HEAD(&w->owing, s, owing_entry);
 	s->owing = true;
 }
@@ -169,7 +170,7 @@ void session_end(struct session *s)
 		return;
 	session_set_state(s, SESSION_ENDED);
 	close_local(s);
-	event_del(&s->timer);
+	timer_stop(&s->worker->events, &s->timer);
 	session_stop_waiting(s);
 	stop_owing(s);
 	hold_forget(s);
@@ -237,11 +238,8 @@ void session_attach(struct session *s, int fd)
 {
 	s->fd = fd;
 	s->readable = s->writable = true; /* until a call says otherwise */
-	event_assign(&s->event, s->worker->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST,
-		     on_local_event, s);
-	s->watched = !event_add(&s->event, NULL);
 	session_set_state(s, SESSION_RUNNING);
-	if (!s->watched)
+	if (io_start(&s->worker->events, &s->io, fd, EVENTS_EDGE))
 		session_abort(s, ENOMEM, "a descriptor cannot be watched");
 }
 
@@ -274,7 +272,7 @@ void session_other_end_closed(struct session *s)
 {
 	s->gone = s->readable = true;
 	if (s->transport)
-		event_active(&s->transport->event, 0, 0); /* to be pumped */
+		transport_again(s->transport);
 }
 
 /* Before an orderly close: what is unread would turn it into a reset (unix(7)), be it the byte of
@@ -484,7 +482,7 @@ void session_pump(struct session *s)
 	}
 	bulk_tidy(s);
 	if (more && t)
-		event_active(&t->event, 0, 0);
+		transport_again(t);
 }
 
 void session_revive(struct session *s)
@@ -538,22 +536,20 @@ void session_kick_waiting(struct worker *w)
 	}
 }
 
-static void on_local_event(evutil_socket_t fd, short what, void *arg)
+static void on_local_event(struct io *io, uint32_t events)
 {
-	struct session *s = arg;
+	struct session *s = CONTAINER_OF(io, struct session, io);
 
-	(void)fd;
-	s->readable |= what & EV_READ;
-	s->writable |= what & EV_WRITE;
+	s->readable |= events & EVENTS_READ;
+	s->writable |= events & EVENTS_WRITE;
+	s->unsure |= events & EVENTS_LAST;
 	session_pump(s);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_timer(struct timer *t)
 {
-	struct session *s = arg;
+	struct session *s = CONTAINER_OF(t, struct session, timer);
 
-	(void)fd;
-	(void)what;
 	switch (s->state) {
 	case SESSION_OPENING:
 		session_answer_is_late(s);

@@ -69,14 +69,14 @@ struct session {
 	struct frame_id id;
 
 	int fd; /* the local end, -1 before and after; a channel's fd belongs to the channel too */
-	struct event event;
-	struct event timer; /* of OPENING and CONNECTING */
+	struct io io;	    /* of it, once it runs */
+	struct timer timer; /* of OPENING and CONNECTING */
 	bool readable;
 	bool writable;
+	bool unsure; /* a short read need not be the last: EVENTS_LAST */
 	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
 	bool sticky;   /* a stream that stays so */
 	bool gone;     /* the other end of a datagram socket is closed */
-	bool watched;  /* event is added */
 	bool dialled;  /* by us */
 	bool resuming; /* RESUME was sent, RESUMED has not come */
 	bool end_sent; /* END, on this transport */

@@ -30,7 +30,8 @@ void session_send_open(struct session *s)
 {
 	transport_send(s->transport, WIRE_OPEN, s->open_payload, s->open_size);
 	transport_flush(s->transport);
-	worker_arm(&s->timer, atomic_load(&s->worker->daemon->peer_alive) ? GREETING_ALIVE_MS : GREETING_MS);
+	timer_start(&s->worker->events, &s->timer,
+		    atomic_load(&s->worker->daemon->peer_alive) ? GREETING_ALIVE_MS : GREETING_MS);
 }
 
 static int remember_open(struct session *s, const struct frame_open *o)
@@ -83,7 +84,7 @@ void session_answer_is_late(struct session *s)
 	if (!t || (t->greeted && s->channel))
 		return;
 	if (t->greeted && s->connect_tries++ == 0)
-		worker_arm(&s->timer, OPENING_MS);
+		timer_start(&s->worker->events, &s->timer, OPENING_MS);
 	else if (s->client || t->greeted)
 		session_lost(s, ETIMEDOUT, "no answer");
 	else
@@ -110,7 +111,7 @@ ssize_t session_opened(struct session *s, const struct frame_header *h, const ui
 
 	if (s->state != SESSION_OPENING || frame_get_opened(&o, payload, h->length))
 		return -EPROTO;
-	event_del(&s->timer);
+	timer_stop(&s->worker->events, &s->timer);
 	hold_forget(s);
 	if (o.error)
 		note_refusal(s, local_errno(o.error));
@@ -153,7 +154,7 @@ static void answer(struct session *s, int error, const char *reason)
 {
 	struct transport *t = s->transport;
 
-	event_del(&s->timer);
+	timer_stop(&s->worker->events, &s->timer);
 	if (t)
 		session_send_opened(t, error, reason);
 	if (!error)
@@ -168,7 +169,8 @@ static void connected(struct session *s, const struct frame_open *o, struct conn
 	if (r->fd == -ENOENT && o->target == WIRE_TARGET_LISTENER)
 		r->fd = s->connect_tries < TWIN_TRIES ? -EAGAIN : -ECONNREFUSED;
 	if (r->fd == -EAGAIN && s->connect_tries < CONNECT_TRIES) {
-		worker_arm(&s->timer, MIN(CONNECT_FIRST_MS << MIN(s->connect_tries, 6u), CONNECT_LAST_MS));
+		timer_start(&s->worker->events, &s->timer,
+			    MIN(CONNECT_FIRST_MS << MIN(s->connect_tries, 6u), CONNECT_LAST_MS));
 		s->connect_tries++;
 		return;
 	}

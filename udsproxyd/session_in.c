@@ -330,8 +330,8 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	session_notice_pass(s);
 	if ((int16_t)(h->count - s->seen) <= 0 || !s->patient)
 		return false;
-	if (!event_pending(&s->timer, EV_TIMEOUT, NULL))
-		worker_arm(&s->timer, PATIENCE_MS);
+	if (!timer_pending(&s->timer))
+		timer_start(&s->worker->events, &s->timer, PATIENCE_MS);
 	return true;
 }
 

@@ -124,23 +124,25 @@ void session_send_once(struct session *s, uint8_t *data, size_t len, struct fdse
  * that came with it cannot be left: then there is none until more comes.) */
 static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
 {
+	bool drained;
 	int queued = 0;
 	ssize_t n = 0;
 
 	if (!ioctl(s->fd, FIONREAD, &queued) && queued > 1) {
-		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, len) - 1, set, tied);
+		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, len) - 1, set, tied, &drained);
 		if (n <= 0 || set->n)
 			return n;
 	}
 	s->primed = fd_peek_plain(s->fd, data + n);
 	if (s->primed)
 		return n + 1;
-	return n ? n : fd_recv_tied(s->fd, data, 1, set, tied);
+	return n ? n : fd_recv_tied(s->fd, data, 1, set, tied, &drained);
 }
 
 /* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
 static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
 {
+	bool drained;
 	ssize_t n;
 
 	set->n = 0;
@@ -151,7 +153,9 @@ static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct f
 	case SESSION_STREAM:
 		if (s->sticky)
 			return read_sticky(s, data, len, set, tied);
-		return fd_recv_tied(s->fd, data, len, set, tied);
+		n = fd_recv_tied(s->fd, data, len, set, tied, &drained);
+		s->readable &= s->unsure || !drained;
+		return n;
 	case SESSION_PACKET:
 	case SESSION_DATAGRAM:
 		n = fd_recvmsg(s->fd, data, len, MSG_DONTWAIT | MSG_TRUNC, set);

@@ -3,7 +3,7 @@
  * Theory of operation
  *
  * The socket is registered once, edge-triggered. An event sets `readable` and `writable`; a
- * read or write that says EAGAIN clears them. Everything else is done by turns of
+ * read or write that says EAGAIN clears them, or a read of less than there was room for. Everything else is done by turns of
  * session_pump() (or of the control link), which call transport_receive() and
  * transport_flush() until neither gets anywhere.
  *
@@ -24,7 +24,7 @@
 #include "splice.h"
 #include "util.h"
 
-#define HELLO_SECONDS 10
+#define HELLO_MS 10000
 #define POOL_MAX 256	  /* transports at rest for each worker; those beyond retire */
 #define POOL_MIN 4	  /* what is kept of them when nothing needs them */
 #define CLOGGED 65536	  /* bytes of answers that nobody takes */
@@ -33,10 +33,10 @@
 #define AHEAD_READ 65536
 #define STUCK_MS 5	  /* that a local end takes nothing, before what is behind is read */
 #define FLUSH_PIECES 16	  /* of a writev(2) */
-#define ABORT_SECONDS 10  /* a peer that does not read may take to hear that a connection has ended */
+#define ABORT_MS 10000	  /* a peer that does not read may take to hear that a connection has ended */
 
-static void on_event(evutil_socket_t fd, short what, void *arg);
-static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void on_event(struct io *io, uint32_t events);
+static void on_timer(struct timer *t);
 static int handle_idle(struct transport *t, const struct frame_header *h, const uint8_t *payload);
 static int put_older_first(struct transport *t);
 
@@ -44,7 +44,7 @@ static int put_older_first(struct transport *t);
 
 static void transport_free(struct grave *g)
 {
-	struct transport *t = (struct transport *)((char *)g - offsetof(struct transport, grave));
+	struct transport *t = CONTAINER_OF(g, struct transport, grave);
 
 	fifo_clear(&t->in);
 	fifo_clear(&t->out);
@@ -54,8 +54,8 @@ static void transport_free(struct grave *g)
 
 static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 {
-	static const struct timeval hello_time = { .tv_sec = HELLO_SECONDS };
 	struct transport *t = calloc(1, sizeof(*t));
+	int err;
 
 	if (!t) {
 		close_keep_errno(fd);
@@ -66,14 +66,16 @@ static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 	t->dialled = dialled;
 	t->stuck_at = UINT64_MAX;
 	t->grave.free = transport_free;
-	event_assign(&t->event, w->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, t);
-	event_assign(&t->timer, w->base, -1, 0, on_timer, t);
-	if (event_add(&t->event, NULL) || event_add(&t->timer, &hello_time)) {
-		event_del(&t->event);
-		close_keep_errno(fd);
+	io_init(&t->io, on_event);
+	timer_init(&t->timer, on_timer);
+	err = io_start(&w->events, &t->io, fd, EVENTS_EDGE);
+	if (err) {
+		close(fd);
 		free(t);
+		errno = -err;
 		return NULL;
 	}
+	timer_start(&w->events, &t->timer, HELLO_MS);
 	LIST_INSERT_HEAD(&w->transports, t, entry);
 	log_debug("transport %d: %s", fd, dialled ? "dialled" : "accepted");
 	return t;
@@ -192,7 +194,7 @@ void transport_release(struct transport *t)
 	t->stuck_at = UINT64_MAX;
 	/* What comes next may be there already, and makes no event any more. */
 	if (t->fd >= 0 && t->readable)
-		event_active(&t->event, 0, 0);
+		transport_again(t);
 	if (!t->dialled || t->fd < 0)
 		return;
 	if (w->n_idle >= POOL_MAX) {
@@ -209,10 +211,8 @@ void transport_close(struct transport *t)
 	if (t->fd < 0)
 		return;
 	leave_pool(t);
-	event_del(&t->event);
-	event_del(&t->timer);
-	close(t->fd);
-	t->fd = -1;
+	timer_stop(&t->worker->events, &t->timer);
+	io_close(&t->worker->events, &t->io, take_fd(&t->fd));
 	t->session = NULL;
 	t->link = NULL;
 	LIST_REMOVE(t, entry);
@@ -234,11 +234,11 @@ static void arrive(struct worker *w, void *arg)
 	if (t) {
 		t->greeted = t->readable = t->writable = true;
 		t->peer_instance = m->peer_instance;
-		event_del(&t->timer);
+		timer_stop(&w->events, &t->timer);
 		if (handle_idle(t, &m->h, m->payload) || put_older_first(t))
 			transport_broken(t, EPROTO, "the peer broke the protocol");
 		else
-			event_active(&t->event, 0, 0);
+			transport_again(t);
 	}
 	free(m);
 }
@@ -259,8 +259,14 @@ int transport_move(struct transport *t, struct worker *to, const struct frame_he
 		free(m);
 		return -ENOMEM;
 	}
+	io_stop(&t->worker->events, &t->io); /* or it would go on telling of what is open still */
 	transport_close(t);
 	return 0;
+}
+
+void transport_again(struct transport *t)
+{
+	io_again(&t->worker->events, &t->io);
 }
 
 void transport_broken(struct transport *t, int error, const char *why)
@@ -290,7 +296,8 @@ static size_t write_result(struct transport *t, ssize_t n)
 	if (n != -EAGAIN) {
 		/* What the peer said last is read before it is given up. */
 		t->error = (int)-n;
-		event_active(&t->event, EV_READ, 0);
+		t->readable = true;
+		transport_again(t);
 	}
 	return 0;
 }
@@ -406,7 +413,6 @@ static int take_unsent(struct transport *t, const struct stream_out *out)
 
 void transport_abort(struct transport *t, int error, const char *why)
 {
-	static const struct timeval linger = { .tv_sec = ABORT_SECONDS };
 	struct stream_out *out = t->session ? session_may_send(t->session) : NULL;
 	uint8_t payload[WIRE_REASON_MAX + 8];
 	struct frame_opened o = {
@@ -425,8 +431,8 @@ void transport_abort(struct transport *t, int error, const char *why)
 	transport_send(t, WIRE_ABORT, payload, b.pos);
 	t->session = NULL;
 	t->doomed = true;
-	event_add(&t->timer, &linger);
-	event_active(&t->event, 0, 0);
+	timer_start(&t->worker->events, &t->timer, ABORT_MS);
+	transport_again(t);
 	transport_flush(t);
 }
 
@@ -447,7 +453,7 @@ static int handle_hello(struct transport *t, const struct frame_header *h, const
 	}
 	t->greeted = true;
 	t->peer_instance = hello.instance;
-	event_del(&t->timer);
+	timer_stop(&t->worker->events, &t->timer);
 	if (t->link)
 		link_greeted(t->link, t);
 	else if (!t->dialled && hello.role == WIRE_ROLE_CONTROL)
@@ -588,6 +594,13 @@ static ssize_t read_result(struct transport *t, ssize_t n)
 	return n > 0 ? n : -reason_of(t, n ? errno : EPIPE);
 }
 
+/* Is a read that gives less than it may the last one? So of stream sockets (epoll(7)), but some machines' vsock
+ * gives one packet at a time. */
+static bool is_last(const struct transport *t)
+{
+	return !t->ending && !addr_is_vsock(&t->worker->daemon->config.addr);
+}
+
 static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 {
 	ssize_t n;
@@ -598,6 +611,8 @@ static ssize_t kernel_read(struct transport *t, void *to, size_t len)
 		n = recv(t->fd, to, len, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	n = read_result(t, n);
+	if (n > 0 && (size_t)n < len && is_last(t))
+		t->readable = false;
 	return n > 0 && walk(t, to, (size_t)n) ? -EPROTO : n;
 }
 
@@ -615,24 +630,14 @@ static ssize_t read_more(struct transport *t, size_t len)
 	return n;
 }
 
-/* Has it come to an end, behind what is still to be read? */
-static bool is_ending(const struct transport *t)
-{
-	struct pollfd p = { .fd = t->fd, .events = POLLRDHUP };
-
-	return poll(&p, 1, 0) > 0;
-}
-
 /* Has the local end taken nothing for a while? Most do soon, and bytes that lie here cost more. */
 static bool is_stuck(struct transport *t)
 {
-	static const struct timeval a_while = { .tv_usec = STUCK_MS * 1000 };
-
 	if (fifo_len(&t->in) || t->stuck_at == t->session->in.delivered)
 		return true;
-	if (!event_pending(&t->timer, EV_TIMEOUT, NULL)) {
+	if (!timer_pending(&t->timer)) {
 		t->delivered_before = t->session->in.delivered;
-		event_add(&t->timer, &a_while);
+		timer_start(&t->worker->events, &t->timer, STUCK_MS);
 	}
 	return false;
 }
@@ -765,25 +770,25 @@ static void discard(struct transport *t)
 	for (int turn = 0; turn < RECEIVE_TURNS && n > 0; turn++)
 		n = recv(t->fd, w->inbound, sizeof(w->inbound), MSG_DONTWAIT);
 	if (n > 0)
-		event_active(&t->event, 0, 0);
+		transport_again(t);
 	else if (!n || (errno != EAGAIN && errno != EINTR))
 		transport_close(t);
 }
 
 /* ---- events ------------------------------------------------------------------------- */
 
-static void on_event(evutil_socket_t fd, short what, void *arg)
+static void on_event(struct io *io, uint32_t events)
 {
-	struct transport *t = arg;
+	struct transport *t = CONTAINER_OF(io, struct transport, io);
 
-	(void)fd;
-	t->readable |= what & EV_READ;
-	t->writable |= what & EV_WRITE;
+	t->readable |= events & EVENTS_READ;
+	t->writable |= events & EVENTS_WRITE;
+	t->ending |= events & EVENTS_LAST;
 	if (!t->session) {
 		transport_flush(t);
 		/* More than its turns are worth: go on at once, after the others. */
 		if (transport_receive(t) && t->fd >= 0)
-			event_active(&t->event, 0, 0);
+			transport_again(t);
 	}
 	if (t->session)
 		session_pump(t->session);
@@ -793,19 +798,12 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		discard(t);
 	if (t->error)
 		transport_broken(t, t->error, "broken");
-	/* Nothing tells of it a second time. */
-	if (t->fd >= 0 && t->readable && !t->ending && is_ending(t)) {
-		t->ending = true;
-		event_active(&t->event, 0, 0);
-	}
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_timer(struct timer *timer)
 {
-	struct transport *t = arg;
+	struct transport *t = CONTAINER_OF(timer, struct transport, timer);
 
-	(void)fd;
-	(void)what;
 	if (!t->greeted || t->doomed) {
 		transport_broken(t, ETIMEDOUT, t->doomed ? "it was not closed" : "no greeting came");
 	} else if (t->session) {

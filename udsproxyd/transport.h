@@ -26,11 +26,11 @@ struct transport {
 	struct grave grave;
 	struct worker *worker;
 	int fd; /* -1: closed, about to be freed */
-	struct event event;
-	struct event timer; /* a HELLO that does not come; a local end that takes nothing; a peer that does not close */
+	struct io io;
+	struct timer timer; /* a HELLO that does not come; a local end that takes nothing; a peer that does not close */
 	bool readable;
 	bool writable;
-	bool ending;	/* there is an end to be read, behind other bytes */
+	bool ending;	/* there is an end to be read, perhaps behind other bytes */
 	bool dialled;	/* by us: we may send OPEN on it */
 	bool greeted;	/* HELLO received */
 	bool pooled;	/* carried a connection before */
@@ -66,6 +66,8 @@ void transport_close(struct transport *t);
 /** transport_abort() - tell the peer that the connection it carried has ended, and why; it closes it then, or the timer
  * does */
 void transport_abort(struct transport *t, int error, const char *why);
+/** transport_again() - have it and what it carries pumped once more, after the others */
+void transport_again(struct transport *t);
 /** transport_move() - let another worker have it, whose transport_take() it is given to with this frame
  * of the peer's. Return: 0, or a negative errno and it stays here. */
 int transport_move(struct transport *t, struct worker *to, const struct frame_header *h,

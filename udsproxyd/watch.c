@@ -15,7 +15,7 @@
 #include "session.h"
 #include "util.h"
 
-#define PROBE_SECONDS 1
+#define PROBE_MS 1000
 #define PAUSE_MS 100	  /* when there is no descriptor for a connection */
 #define TWIN_BACKLOG 4096 /* the kernel lowers it to net.core.somaxconn */
 
@@ -24,14 +24,16 @@ struct watch {
 	struct grave grave;
 	struct worker *worker;
 	struct channel *channel;
-	struct event event; /* of the original: connections; of a twin: the probe's timer */
-	struct event pause; /* of the original */
+	struct io io;	    /* of the original: connections */
+	struct timer timer; /* of the original: a pause; of a twin: the next probe */
 	char dir[108];	    /* of a twin */
 };
 
+static void on_connection(struct io *io, uint32_t events);
+
 static void watch_free(struct grave *g)
 {
-	free((struct watch *)((char *)g - offsetof(struct watch, grave)));
+	free(CONTAINER_OF(g, struct watch, grave));
 }
 
 static void watch_end(struct watch *watch)
@@ -40,8 +42,8 @@ static void watch_end(struct watch *watch)
 	char path[128];
 
 	LIST_REMOVE(watch, entry);
-	event_del(&watch->event);
-	event_del(&watch->pause);
+	io_stop(&watch->worker->events, &watch->io);
+	timer_stop(&watch->worker->events, &watch->timer);
 	if (watch->dir[0]) {
 		snprintf(path, sizeof(path), "%s/socket", watch->dir);
 		unlink(path); /* most likely gone: its owner removes it */
@@ -55,16 +57,7 @@ static void watch_end(struct watch *watch)
 	worker_bury(watch->worker, &watch->grave);
 }
 
-static void on_pause(evutil_socket_t fd, short what, void *arg)
-{
-	struct watch *watch = arg;
-
-	(void)fd;
-	(void)what;
-	event_add(&watch->event, NULL);
-}
-
-static struct watch *watch_new(struct worker *w, struct channel *c)
+static struct watch *watch_new(struct worker *w, struct channel *c, void (*fired)(struct timer *t))
 {
 	struct watch *watch = calloc(1, sizeof(*watch));
 
@@ -74,7 +67,8 @@ static struct watch *watch_new(struct worker *w, struct channel *c)
 	watch->worker = w;
 	watch->channel = channel_ref(c);
 	LIST_INSERT_HEAD(&w->watches, watch, entry);
-	event_assign(&watch->pause, w->base, -1, 0, on_pause, watch);
+	io_init(&watch->io, on_connection);
+	timer_init(&watch->timer, fired);
 	pthread_mutex_lock(&c->lock);
 	c->watch = watch;
 	pthread_mutex_unlock(&c->lock);
@@ -83,10 +77,22 @@ static struct watch *watch_new(struct worker *w, struct channel *c)
 
 /* ---- the original ------------------------------------------------------------------------ */
 
-static void on_connection(evutil_socket_t listening, short what, void *arg)
+static int start(struct watch *watch)
 {
-	static const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
-	struct watch *watch = arg;
+	return io_start(&watch->worker->events, &watch->io, watch->channel->fd, EPOLLIN);
+}
+
+static void on_pause(struct timer *t)
+{
+	struct watch *watch = CONTAINER_OF(t, struct watch, timer);
+
+	if (start(watch))
+		timer_start(&watch->worker->events, t, PAUSE_MS);
+}
+
+static void on_connection(struct io *io, uint32_t events)
+{
+	struct watch *watch = CONTAINER_OF(io, struct watch, io);
 	struct channel *c = watch->channel;
 	struct frame_open o = {
 		.target = WIRE_TARGET_LISTENER,
@@ -94,17 +100,17 @@ static void on_connection(evutil_socket_t listening, short what, void *arg)
 		.name = (const char *)c->id.bytes,
 		.name_len = sizeof(c->id.bytes),
 	};
-	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	(void)what;
+	(void)events;
 	if (fd < 0 && errno == EINVAL) { /* shut down: nobody will ever come */
 		watch_end(watch);
 		return;
 	}
 	if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED) {
 		log_warning("cannot accept on a passed listening socket: %m; waiting");
-		event_del(&watch->event);
-		event_add(&watch->pause, &pause);
+		io_stop(&watch->worker->events, io);
+		timer_start(&watch->worker->events, &watch->timer, PAUSE_MS);
 	}
 	if (fd < 0)
 		return;
@@ -119,7 +125,7 @@ static void on_connection(evutil_socket_t listening, short what, void *arg)
 
 int watch_original(struct worker *w, struct channel *c)
 {
-	struct watch *watch = watch_new(w, c);
+	struct watch *watch = watch_new(w, c, on_pause);
 	int flags = fcntl(c->fd, F_GETFL);
 
 	if (!watch)
@@ -128,8 +134,7 @@ int watch_original(struct worker *w, struct channel *c)
 	 * here, and the one that comes too late must not hang. */
 	if (flags >= 0 && !(flags & O_NONBLOCK))
 		fcntl(c->fd, F_SETFL, flags | O_NONBLOCK);
-	event_assign(&watch->event, w->base, c->fd, EV_READ | EV_PERSIST, on_connection, watch);
-	if (event_add(&watch->event, NULL)) {
+	if (start(watch)) {
 		watch_end(watch);
 		return -ENOMEM;
 	}
@@ -174,15 +179,12 @@ static bool is_listened_on(int path_fd)
 	return fd < 0 || connector_connect_inode(fd, path_fd) != -ECONNREFUSED;
 }
 
-static void on_probe(evutil_socket_t fd, short what, void *arg)
+static void on_probe(struct timer *t)
 {
-	static const struct timeval again = { .tv_sec = PROBE_SECONDS };
-	struct watch *watch = arg;
+	struct watch *watch = CONTAINER_OF(t, struct watch, timer);
 
-	(void)fd;
-	(void)what;
 	if (is_listened_on(watch->channel->fd)) {
-		event_add(&watch->event, &again);
+		timer_start(&watch->worker->events, t, PROBE_MS);
 		return;
 	}
 	log_debug("nobody listens on a twin any more");
@@ -210,23 +212,21 @@ static int bind_twin(struct watch *watch, int fd)
 
 int watch_make_twin(struct worker *w, struct channel *c)
 {
-	static const struct timeval first = { .tv_sec = PROBE_SECONDS };
 	_cleanup_close_ int fd = socket(AF_UNIX, local_socktype(c->socktype) | SOCK_CLOEXEC, 0);
 	struct watch *watch;
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	watch = watch_new(w, c);
+	watch = watch_new(w, c, on_probe);
 	if (!watch)
 		return -ENOMEM;
-	event_assign(&watch->event, w->base, -1, 0, on_probe, watch);
 	err = bind_twin(watch, fd);
 	if (err) {
 		watch_end(watch);
 		return err;
 	}
-	event_add(&watch->event, &first);
+	timer_start(&w->events, &watch->timer, PROBE_MS);
 	return take_fd(&fd);
 }
 

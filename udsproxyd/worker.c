@@ -12,11 +12,7 @@
 #include "transport.h"
 #include "util.h"
 
-/* An event that makes itself active again (a busy connection) lets this many others run before
- * the kernel is asked for new ones. */
-#define CALLBACKS_A_POLL 64
-
-#define TIDY_SECONDS 5 /* a pool shrinks to what it needed in so long */
+#define TIDY_MS 5000 /* a pool shrinks to what it needed in so long */
 
 struct post {
 	STAILQ_ENTRY(post) next;
@@ -24,13 +20,10 @@ struct post {
 	void *arg;
 };
 
-static void reap(evutil_socket_t fd, short what, void *arg)
+static void reap(struct worker *w)
 {
-	struct worker *w = arg;
 	struct grave *g;
 
-	(void)fd;
-	(void)what;
 	while ((g = SLIST_FIRST(&w->graves))) {
 		SLIST_REMOVE_HEAD(&w->graves, next);
 		g->free(g);
@@ -39,20 +32,18 @@ static void reap(evutil_socket_t fd, short what, void *arg)
 
 void worker_bury(struct worker *w, struct grave *g)
 {
-	if (SLIST_EMPTY(&w->graves))
-		event_active(&w->reap_event, EV_TIMEOUT, 0);
 	SLIST_INSERT_HEAD(&w->graves, g, next);
 }
 
-static void run_posts(evutil_socket_t fd, short what, void *arg)
+static void run_posts(struct io *io, uint32_t events)
 {
-	struct worker *w = arg;
+	struct worker *w = CONTAINER_OF(io, struct worker, posts_io);
 	STAILQ_HEAD(, post) posts = STAILQ_HEAD_INITIALIZER(posts);
 	eventfd_t count;
 	struct post *p;
 
-	(void)what;
-	if (eventfd_read(fd, &count) && errno != EAGAIN)
+	(void)events;
+	if (eventfd_read(io->fd, &count) && errno != EAGAIN)
 		log_error("eventfd: %m");
 	pthread_mutex_lock(&w->posts_lock);
 	STAILQ_CONCAT(&posts, &w->posts);
@@ -75,33 +66,28 @@ int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void 
 	STAILQ_INSERT_TAIL(&w->posts, p, next);
 	pthread_mutex_unlock(&w->posts_lock);
 	/* Fails only when it is set 2^64 times: then it is readable anyway. */
-	eventfd_write(event_get_fd(&w->posts_event), 1);
+	eventfd_write(w->posts_io.fd, 1);
 	return 0;
 }
 
 /* What nobody needs, and what nobody came for. */
-static void tidy(evutil_socket_t fd, short what, void *arg)
+static void tidy(struct timer *t)
 {
-	struct worker *w = arg;
+	struct worker *w = CONTAINER_OF(t, struct worker, tidy_timer);
 
-	(void)fd;
-	(void)what;
 	transport_trim_pool(w);
 	channels_tidy(w);
 	sessions_tidy(w);
+	timer_start(&w->events, t, TIDY_MS);
 }
 
-static void pay_acks(evutil_socket_t fd, short what, void *arg)
+static void pay_acks(struct timer *t)
 {
-	(void)fd;
-	(void)what;
-	session_pay_acks(arg);
+	session_pay_acks(CONTAINER_OF(t, struct worker, owing_timer));
 }
 
 static void worker_init(struct worker *w, struct daemon *d, int number)
 {
-	static const struct timeval tidy_time = { .tv_sec = TIDY_SECONDS };
-	struct event_config *config = event_config_new();
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	w->daemon = d;
@@ -119,24 +105,13 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	splices_init(w);
 	stream_pool_init(&w->pool, &d->budget);
 	pthread_mutex_init(&w->posts_lock, NULL);
-	/* Edge-triggered: a socket is registered once and never changed again. */
-	if (!config || fd < 0 || event_config_require_features(config, EV_FEATURE_ET))
+	io_init(&w->posts_io, run_posts);
+	if (fd < 0 || events_init(&w->events) || io_start(&w->events, &w->posts_io, fd, EPOLLIN))
 		die("cannot set an event loop up: %m");
-	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-	event_config_set_max_dispatch_interval(config, NULL, CALLBACKS_A_POLL, 0);
-	w->base = event_base_new_with_config(config);
-	event_config_free(config);
-	if (!w->base || event_base_priority_init(w->base, 2))
-		die("cannot set an event loop up: %m");
-	event_assign(&w->posts_event, w->base, fd, EV_READ | EV_PERSIST, run_posts, w);
-	event_priority_set(&w->posts_event, 0);
-	event_add(&w->posts_event, NULL);
-	event_assign(&w->reap_event, w->base, -1, 0, reap, w);
-	event_priority_set(&w->reap_event, 1);
 	dgrams_init(w);
-	event_assign(&w->tidy_event, w->base, -1, EV_PERSIST, tidy, w);
-	event_add(&w->tidy_event, &tidy_time);
-	event_assign(&w->owing_event, w->base, -1, 0, pay_acks, w);
+	timer_init(&w->owing_timer, pay_acks);
+	timer_init(&w->tidy_timer, tidy);
+	timer_start(&w->events, &w->tidy_timer, TIDY_MS);
 }
 
 void workers_init(struct daemon *d)
@@ -150,13 +125,16 @@ void workers_init(struct daemon *d)
 
 void worker_run(struct worker *w)
 {
-	event_base_dispatch(w->base);
+	while (!w->stopped) {
+		events_turn(&w->events);
+		reap(w);
+	}
 }
 
 static void stop(struct worker *w, void *arg)
 {
 	(void)arg;
-	event_base_loopbreak(w->base);
+	w->stopped = true;
 }
 
 void workers_stop(struct daemon *d)
@@ -172,37 +150,18 @@ void workers_free(struct daemon *d)
 		struct post *p;
 
 		channels_forget(w);
-		reap(-1, 0, w);
+		reap(w);
 		splices_free(w);
 		stream_pool_free(&w->pool);
-		event_del(&w->owing_event);
-		event_del(&w->tidy_event);
-		event_del(&w->dgrams_event);
-		event_del(&w->posts_event);
-		close(event_get_fd(&w->posts_event));
+		io_close(&w->events, &w->posts_io, w->posts_io.fd);
 		while ((p = STAILQ_FIRST(&w->posts))) {
 			STAILQ_REMOVE_HEAD(&w->posts, next);
 			free(p);
 		}
-		event_base_free(w->base);
+		events_deinit(&w->events);
 		pthread_mutex_destroy(&w->posts_lock);
 	}
 	free(d->workers);
-}
-
-int64_t worker_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-void worker_arm(struct event *timer, unsigned ms)
-{
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
-
-	event_add(timer, &tv);
 }
 
 void worker_random_id(struct frame_id *id)

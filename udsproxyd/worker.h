@@ -6,7 +6,7 @@
  * touched from elsewhere but by worker_post(). What is shared between workers is in struct
  * daemon and in the channel table (channel.h), each with its lock.
  *
- * Handlers only mark what has ended (worker_bury()); it is freed when the event is over, so
+ * Handlers only mark what has ended (worker_bury()); it is freed when the turn is over, so
  * nothing that a handler still holds can vanish under it.
  */
 #ifndef WORKER_H
@@ -18,10 +18,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
-
 #include "config.h"
+#include "events.h"
 #include "frame.h"
 #include "splice.h"
 #include "stream.h"
@@ -59,7 +57,7 @@ struct daemon {
 	int transports_fd;
 };
 
-/* Something to be freed when the current event is over. */
+/* Something to be freed when the current turn is over. */
 struct grave {
 	SLIST_ENTRY(grave) next;
 	void (*free)(struct grave *);
@@ -69,16 +67,16 @@ struct post;
 
 struct worker {
 	struct daemon *daemon;
-	struct event_base *base;
+	struct events events;
+	bool stopped;
 	pthread_t thread;
 	int number;
 
-	struct event reap_event;
 	SLIST_HEAD(, grave) graves;
 
 	pthread_mutex_t posts_lock;
 	STAILQ_HEAD(, post) posts;
-	struct event posts_event; /* of an eventfd */
+	struct io posts_io; /* of an eventfd */
 
 	LIST_HEAD(, session) sessions;
 	LIST_HEAD(, expected) expected; /* channels without a session: channel.c */
@@ -87,15 +85,15 @@ struct worker {
 	LIST_HEAD(, client) clients;
 	LIST_HEAD(, alias) aliases; /* the one used last comes first */
 	LIST_HEAD(, dgram) dgrams;  /* of sessions */
-	struct event dgrams_event;  /* dgram.c */
+	struct timer dgrams_timer;  /* dgram.c */
 	unsigned dgrams_ms, dgrams_least_ms;
 	LIST_HEAD(, watch) watches;
 	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
 	unsigned n_idle;
 	unsigned least_idle; /* since the pool was last trimmed */
-	struct event tidy_event;
+	struct timer tidy_timer;
 	LIST_HEAD(, session) owing; /* acks of what was delivered */
-	struct event owing_event;
+	struct timer owing_timer;
 	struct splices splices;
 	struct stream_pool pool;
 
@@ -116,11 +114,7 @@ void workers_free(struct daemon *d);
 /** worker_post() - call @fn(@w, @arg) on @w's thread, soon; @fn owns @arg. From any thread.
  * Return: 0 or -ENOMEM. */
 int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
-/** worker_now_ms() - milliseconds of a clock that only goes forth */
-int64_t worker_now_ms(void);
-/** worker_arm() - let @timer, on this thread, go off in @ms */
-void worker_arm(struct event *timer, unsigned ms);
-/** worker_bury() - call @g->free(@g) when the current event is over */
+/** worker_bury() - call @g->free(@g) when the current turn is over */
 void worker_bury(struct worker *w, struct grave *g);
 /** worker_random_id() - 128 random bits */
 void worker_random_id(struct frame_id *id);

@@ -224,8 +224,7 @@ def listening(side):
 
 def open_files(side):
 	"""What the daemon has open, and how often, but for what it may keep for the next connection: transports,
-	for each of its workers four empty pipes (it has both ends of another for each, libevent's), and the
-	listening sockets to which clients are connected."""
+	for each of its workers four empty pipes, and the listening sockets to which clients are connected."""
 	proc = f"/proc/{side.daemon.pid}"
 	with open(proc + "/net/tcp", encoding="ascii") as f:
 		transports = {f"socket:[{line.split()[9]}]" for line in f}
@@ -236,7 +235,7 @@ def open_files(side):
 	kept = [link for link, n in found.items() if n == 2 and link.startswith("pipe:")]
 	aliases = [link for link in listening(side) if link in found]
 	aliases = aliases[:len(os.listdir(side.outside(side.runtime + "/names")))]
-	for link in [*kept[:5 * side.threads], *transports, *aliases]:
+	for link in [*kept[:4 * side.threads], *transports, *aliases]:
 		del found[link]
 	return found
 

@@ -26,6 +26,26 @@ class BytesGoThereAndBack(Scenario):
 				at_once(lambda: sock.sendall(data), lambda: expect(receive(sock, n), data))
 
 
+class BytesBehindAnUrgentOneArrive(Scenario):
+	"""A reader that does not care for out-of-band data (MSG_OOB) gets what is before and behind it, and nothing stays back."""
+
+	rounds = 200
+
+	def server(self, listener):
+		sock = listener.accept()[0]
+		for _ in range(self.rounds):
+			expect(receive(sock, 6), b"abcdef")
+			sock.sendall(b"next")
+
+	def client(self):
+		sock = self.connect()
+		for _ in range(self.rounds):
+			sock.sendall(b"abc")
+			sock.send(b"!", socket.MSG_OOB)
+			sock.sendall(b"def")
+			expect(receive(sock, 4), b"next")
+
+
 class HalfCloseKeepsData(Scenario):
 	"""The reply arrives after the client's half-close: SHUT_WR ends one direction and nothing else."""
 
