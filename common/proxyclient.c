@@ -71,22 +71,33 @@ static int64_t now_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Lets the next call on @sock wait until @deadline and no longer; false when that has passed. */
-static bool limit_wait(int sock, int64_t deadline)
+/* Until when a question may wait, and what its socket knows of that. */
+struct patience {
+	int64_t deadline;
+	int64_t left; /* us, that the socket's calls wait at most; 0: nothing was set */
+};
+
+#define ROUGHLY_US 100000 /* that a call may wait too long: most questions are answered before that */
+
+/* Lets the next call on @sock wait until the deadline and no longer; false when that has passed. */
+static bool limit_wait(int sock, struct patience *p)
 {
-	int64_t left = deadline - now_us();
+	int64_t left = p->deadline - now_us();
 	struct timeval limit = { .tv_sec = left / 1000000, .tv_usec = left % 1000000 };
 
 	/* Zero would mean for ever. */
 	if (left <= 0)
 		return false;
+	if (p->left && p->left <= left + ROUGHLY_US)
+		return true;
 	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	p->left = left;
 	return true;
 }
 
 /* A private connection to udsproxyd, or a negative errno. */
-static int dial(int64_t deadline, const struct reason *reason)
+static int dial(struct patience *patience, const struct reason *reason)
 {
 	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
@@ -104,7 +115,7 @@ static int dial(int64_t deadline, const struct reason *reason)
 		return -ENOTCONN;
 	}
 	explain(&path, dir, "/" PROXYREQ_SOCKET);
-	while (err == -EINTR && limit_wait(sock, deadline))
+	while (err == -EINTR && limit_wait(sock, patience))
 		err = raw_connect(sock, &to, sizeof(to));
 	switch (-err) {
 	case 0:
@@ -165,16 +176,16 @@ static ssize_t send_datagram(int sock, int64_t deadline, const struct msghdr *da
 }
 
 /* Return: bytes of the answer, which is in @packet (PROXYREQ_MAX bytes), or -errno. */
-static ssize_t exchange(int sock, int64_t deadline, struct question *q, void *packet)
+static ssize_t exchange(int sock, struct patience *patience, struct question *q, void *packet)
 {
-	ssize_t n = send_request(sock, deadline, q, packet);
+	ssize_t n = send_request(sock, patience->deadline, q, packet);
 
 	if (n > 0 && q->datagram)
-		n = q->sent = send_datagram(sock, deadline, q->datagram);
+		n = q->sent = send_datagram(sock, patience->deadline, q->datagram);
 	if (n < 0)
 		return n;
 	do {
-		if (!limit_wait(sock, deadline))
+		if (!limit_wait(sock, patience))
 			return -ETIMEDOUT;
 		n = recv(sock, packet, PROXYREQ_MAX, 0);
 		q->interrupted |= n < 0 && errno == EINTR;
@@ -185,17 +196,17 @@ static ssize_t exchange(int sock, int64_t deadline, struct question *q, void *pa
 /* Return: 0 when the answer is yes, or a negative errno. */
 static int ask(struct question *q, const struct reason *reason)
 {
-	int64_t deadline = now_us() + (int64_t)PROXYCLIENT_TIMEOUT_MS * 1000;
+	struct patience patience = { .deadline = now_us() + (int64_t)PROXYCLIENT_TIMEOUT_MS * 1000 };
 	uint8_t packet[PROXYREQ_MAX];
 	_cleanup_close_ int sock = -1;
 	struct proxyreply reply;
 	ssize_t n;
 
 	explain(reason, "", "");
-	sock = dial(deadline, reason);
+	sock = dial(&patience, reason);
 	if (sock < 0)
 		return sock;
-	n = exchange(sock, deadline, q, packet);
+	n = exchange(sock, &patience, q, packet);
 	if (n == -EAGAIN || n == -ETIMEDOUT) {
 		explain(reason, "udsproxyd does not answer", "");
 		return -ETIMEDOUT;

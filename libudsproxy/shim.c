@@ -168,8 +168,9 @@ static bool is_connected_to(int fd, const struct sockaddr *to, socklen_t len)
 	struct sockaddr *peer = (struct sockaddr *)&name;
 	socklen_t n = sizeof(name);
 
-	if (type_of(fd) == SOCK_DGRAM || getpeername(fd, peer, &n))
+	if (local_getpeername(fd, peer, &n) || type_of(fd) == SOCK_DGRAM)
 		return false;
+	n = route_peer(peer, MIN(n, sizeof(name)), n);
 	n = MIN(n, sizeof(name)); /* of a path that fills it there is a NUL more */
 	return route_is_same(peer, n, to, len) || route_is_own(peer, n, proxyclient_runtime_dir());
 }

@@ -73,22 +73,26 @@ static int accept_unless_short(int listening)
 	return fd;
 }
 
+/* What is left of it is told again at once; and to ask costs half as much as to accept. So one by one, unless there is much
+ * to do anyway: then it goes faster in one go. */
 static void on_connection(struct io *io, uint32_t events)
 {
 	struct acceptor *a = CONTAINER_OF(io, struct acceptor, io);
+	int turns = a->worker->events.n > 1 || a->complained ? ACCEPTS_A_TURN : 1;
 
 	(void)events;
-	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+	while (turns-- > 0) {
 		int fd = a->complained ? accept_unless_short(a->fd) : accept_one(a->fd);
 
 		if (fd >= 0) {
 			bool last = is_among_the_last(fd);
 
 			a->accepted(a->worker, fd);
-			if (!last)
-				continue;
-			pause_accepting(a, EMFILE);
-			return;
+			if (last) {
+				pause_accepting(a, EMFILE);
+				return;
+			}
+			continue;
 		}
 		/* ECONNABORTED and the network's errors concern the one that is gone (accept(2)). */
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {

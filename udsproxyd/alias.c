@@ -34,8 +34,10 @@
 #define BACKLOG 16
 
 struct alias {
-	LIST_ENTRY(alias) entry;
-	struct grave grave;
+	union {
+		LIST_ENTRY(alias) entry;
+		struct grave grave;
+	};
 	struct worker *worker;
 	struct timer timer;
 	bool used; /* since the timer last ran */
@@ -194,7 +196,7 @@ static void alias_end(struct alias *a)
 	timer_stop(&a->worker->events, &a->timer);
 	close(a->fd);
 	unlink(a->at.sun_path);
-	worker_bury(a->worker, &a->grave);
+	worker_bury(a->worker, &a->grave, alias_free);
 }
 
 static void on_timer(struct timer *t)
@@ -225,7 +227,6 @@ static struct alias *alias_new(struct worker *w, int socktype, const char *name,
 		return NULL;
 	}
 	a->worker = w;
-	a->grave.free = alias_free;
 	a->socktype = socktype;
 	a->name_len = len;
 	memcpy(a->name, name, len);

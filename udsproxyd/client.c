@@ -29,9 +29,11 @@ enum client_state {
 };
 
 struct client {
-	LIST_ENTRY(client) entry;
+	union {
+		LIST_ENTRY(client) entry;
+		struct grave grave;
+	};
 	struct worker *worker;
-	struct grave grave;
 	int fd; /* the private connection */
 	struct io io;
 	struct timer timer; /* until it has asked */
@@ -100,7 +102,7 @@ static void client_end(struct client *c)
 	if (c->pairing)
 		c->pairing->client = NULL;
 	drop_datagram(c);
-	worker_bury(c->worker, &c->grave);
+	worker_bury(c->worker, &c->grave, client_free);
 }
 
 static void leave(struct client *c)
@@ -121,7 +123,6 @@ static struct client *client_new(struct worker *w, int fd, bool control)
 		return NULL;
 	}
 	c->worker = w;
-	c->grave.free = client_free;
 	c->fd = fd;
 	c->socket = c->path = -1;
 	c->control = control;

@@ -43,21 +43,33 @@ static void switch_back(void)
 		abort();
 }
 
+/* Six calls for nothing otherwise, and most clients are root. main() has dropped our own supplementary groups. */
+static bool is_like_us(const struct frame_credentials *c)
+{
+	for (size_t i = 0; i < c->n_groups; i++)
+		if (c->groups[i] != c->gid)
+			return false;
+	return c->uid == 0 && c->gid == getgid();
+}
+
+/* Return: 0; 1 when become_self() has to follow; or a negative errno. */
 static int become(const struct frame_credentials *c)
 {
 	int err;
 
 	if (getuid() != 0) /* an unprivileged daemon serves its own user only */
 		return c->uid == getuid() ? 0 : -EACCES;
+	if (is_like_us(c))
+		return 0;
 	err = switch_ids(c->uid, c->gid, c->n_groups, c->groups);
 	if (err)
 		switch_back();
-	return err;
+	return err ? err : 1;
 }
 
-static void become_self(void)
+static void become_self(int became)
 {
-	if (getuid() == 0)
+	if (became)
 		switch_back();
 }
 
@@ -137,7 +149,7 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
 	_cleanup_close_ int path = -1;
 	char root[RULES_NAME_SIZE + 1], rest[RULES_NAME_SIZE];
 	bool creds;
-	int err;
+	int became, err;
 
 	if (!daemon_may_accept(d, o->name, o->name_len, c, root, rest, &creds)) {
 		snprintf(r->reason, sizeof(r->reason),
@@ -146,21 +158,21 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
 	}
 	r->explicit_credentials &= creds;
 	if (o->name[0] == '\0') {
-		err = become(c);
-		if (err)
-			return err;
+		became = become(c);
+		if (became < 0)
+			return became;
 		err = connect_abstract(fd, o->name, o->name_len);
-		become_self();
+		become_self(became);
 		return err;
 	}
 	path = aside_open(root, O_PATH, cached);
 	if (path < 0)
 		return not_at_hand(path, cached);
-	err = become(c);
-	if (err)
-		return err;
+	became = become(c);
+	if (became < 0)
+		return became;
 	err = connect_beneath(fd, &path, rest, cached);
-	become_self();
+	become_self(became);
 	return err;
 }
 
@@ -169,17 +181,17 @@ static int connect_twin(struct daemon *d, const struct frame_open *o, int fd,
 {
 	_cleanup_close_ int twin = -1;
 	struct frame_id id;
-	int err;
+	int became, err;
 
 	memcpy(id.bytes, o->name, sizeof(id.bytes));
 	twin = watch_twin(d, &id);
 	if (twin < 0)
 		return twin;
-	err = become(c);
-	if (err)
-		return err;
+	became = become(c);
+	if (became < 0)
+		return became;
 	err = connector_connect_inode(fd, twin);
-	become_self();
+	become_self(became);
 	return err;
 }
 

@@ -70,7 +70,6 @@ struct session *session_new(struct worker *w, struct transport *t, const struct 
 	s->id = *id;
 	s->state = state;
 	s->fd = -1;
-	s->grave.free = session_free;
 	s->transport = t;
 	s->dialled = t->dialled;
 	stream_out_init(&s->out, &w->pool);
@@ -204,7 +203,7 @@ void session_end(struct session *s)
 	s->open_payload = NULL;
 	s->transport = NULL;
 	LIST_REMOVE(s, entry);
-	worker_bury(s->worker, &s->grave);
+	worker_bury(s->worker, &s->grave, session_free);
 }
 
 /* Give the transport back, whatever is still queued on it. */
@@ -237,7 +236,7 @@ void session_abort(struct session *s, int error, const char *why)
 void session_attach(struct session *s, int fd)
 {
 	s->fd = fd;
-	s->readable = s->writable = true; /* until a call says otherwise */
+	s->writable = true; /* until a call says otherwise; what there is to read is told at once */
 	session_set_state(s, SESSION_RUNNING);
 	if (io_start(&s->worker->events, &s->io, fd, EVENTS_EDGE))
 		session_abort(s, ENOMEM, "a descriptor cannot be watched");
@@ -284,7 +283,8 @@ static void discard_unread(struct session *s)
 
 	if (s->fd < 0 || !session_is_connection(s))
 		return;
-	shutdown(s->fd, SHUT_RD);
+	if (!(s->conn.flags & CONN_STOP_RECEIVED)) /* or it was done then */
+		shutdown(s->fd, SHUT_RD);
 	do {
 		more = fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound),
 				  MSG_DONTWAIT, &set) > 0 || set.n;
@@ -326,6 +326,11 @@ bool session_send_end(struct session *s)
 	return true;
 }
 
+bool session_ends_soon(const struct session *s)
+{
+	return conn_complete(&s->conn) && !s->end_sent;
+}
+
 static bool flush(struct session *s)
 {
 	bool any = transport_flush(s->transport);
@@ -358,7 +363,8 @@ static void apply(struct session *s, unsigned actions)
 		transport_broken(t, EPROTO, "the peer broke the protocol");
 		return;
 	}
-	if (actions & CONN_SHUT_LOCAL && s->fd >= 0 && session_is_connection(s))
+	/* A close says it all, and wakes who is at the other end once rather than twice. */
+	if (actions & CONN_SHUT_LOCAL && !(actions & CONN_CLOSE_LOCAL) && s->fd >= 0 && session_is_connection(s))
 		shutdown(s->fd, SHUT_WR);
 	/* A sender of datagrams sees EPIPE then; but not when this was a close, that is ECONNREFUSED. */
 	if (actions & CONN_STOP_LOCAL && s->fd >= 0 &&

@@ -55,25 +55,30 @@ static inline enum session_local session_local_of(uint8_t socktype)
 }
 
 struct session {
-	LIST_ENTRY(session) entry;
+	union {
+		LIST_ENTRY(session) entry;
+		struct grave grave;
+	};
 	LIST_ENTRY(session) waiting_entry;
 	LIST_ENTRY(session) owing_entry;
-	struct grave grave;
 	struct worker *worker;
 	struct transport *transport; /* NULL: it is broken, and the session is held */
-	struct conn conn;
 	struct stream_out out;
 	struct stream_in in;
-	enum session_state state;
-	enum session_local local;
 	struct frame_id id;
+	struct io io;	    /* of the local end, once it runs */
+	struct timer timer; /* of OPENING and CONNECTING; and of patience */
 
 	int fd; /* the local end, -1 before and after; a channel's fd belongs to the channel too */
-	struct io io;	    /* of it, once it runs */
-	struct timer timer; /* of OPENING and CONNECTING */
+	struct conn conn;
+	struct ucred credentials;
+	enum session_state state : 8;
+	enum session_local local : 8;
+	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found */
+	uint8_t connect_tries;
 	bool readable;
 	bool writable;
-	bool unsure; /* a short read need not be the last: EVENTS_LAST */
+	bool unsure;   /* a short read need not be the last: EVENTS_LAST */
 	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
 	bool sticky;   /* a stream that stays so */
 	bool gone;     /* the other end of a datagram socket is closed */
@@ -84,15 +89,14 @@ struct session {
 	bool large;    /* what was read last filled its room */
 	bool waiting;  /* for pipes: an ORDER is not fulfilled yet */
 	bool explicit; /* messages carry `credentials` */
-	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found */
 	bool patient;  /* for a pipe: a pass that is under way is waited for */
 	bool retried;  /* OPEN was sent a second time for a client, on a fresh transport */
-	struct ucred credentials;
+	uint32_t open_size;
+	uint8_t *open_payload; /* the OPEN that was sent, until OPENED; of a dialled session */
 	struct fdmap_files *files; /* that the MSG at hand names, being opened or open */
 	struct connecting *connecting; /* a slow file system is asked for the server's name */
 	struct fdset *arriving; /* descriptors of the MSG at hand, until its first byte is sent */
 	struct feeding *feeding; /* what its last message copies is being read: fd waits */
-	unsigned connect_tries;
 	struct held *held;     /* while it has no transport, or none that carries it yet */
 	struct splice *splice; /* bytes on their way past us, to the local end */
 	struct bulk *bulk;     /* and from it */
@@ -102,8 +106,6 @@ struct session {
 	struct channel *channel; /* the passed descriptor that this is */
 	struct passed *passed;	 /* pipes that were passed over this session and are read here */
 	struct passed *announced; /* channels begun by messages of this session, not answered yet */
-	uint8_t *open_payload;	 /* the OPEN that was sent, until OPENED; of a dialled session */
-	size_t open_size;
 };
 
 /* ---- beginning ---- */
@@ -174,6 +176,8 @@ void sessions_peer_gone(struct worker *w, const struct frame_id *instance);
 void session_transport_broken(struct session *s, int error, const char *why);
 /** session_may_send() - what counted frames there are to send on its transport; NULL: not yet */
 struct stream_out *session_may_send(struct session *s);
+/** session_ends_soon() - END follows what there is to send */
+bool session_ends_soon(const struct session *s);
 /** session_send_outside() - send to @to what the stream has to be sent next of outside, as it says. Return: bytes, or a
  * negative errno. */
 ssize_t session_send_outside(struct session *s, int to);

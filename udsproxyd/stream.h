@@ -56,13 +56,13 @@ struct stream_out {
 	uint32_t first_at;	     /* offset of `kept` in `first` */
 	uint32_t cursor_at;	     /* of `sent` in `cursor` */
 	uint32_t frame_left;	     /* bytes not sent of the frame that `sent` is in the middle of */
+	uint32_t outside;	     /* bytes of payload that lie elsewhere */
+	uint32_t forgotten;	     /* of those that did, were acknowledged, and may go: the caller's to reset */
 	uint64_t kept;		     /* a frame's first byte: those before are acknowledged and gone */
 	uint64_t acked;
 	uint64_t sent;
 	uint64_t reached;	     /* at most, before a rewind that may have gone too far back */
 	uint64_t end;
-	size_t outside;		     /* bytes of payload that lie elsewhere */
-	size_t forgotten;	     /* of those that did, were acknowledged, and may go: the caller's to reset */
 };
 
 struct stream_in {

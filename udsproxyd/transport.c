@@ -65,7 +65,6 @@ static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 	t->fd = fd;
 	t->dialled = dialled;
 	t->stuck_at = UINT64_MAX;
-	t->grave.free = transport_free;
 	io_init(&t->io, on_event);
 	timer_init(&t->timer, on_timer);
 	err = io_start(&w->events, &t->io, fd, EVENTS_EDGE);
@@ -216,7 +215,7 @@ void transport_close(struct transport *t)
 	t->session = NULL;
 	t->link = NULL;
 	LIST_REMOVE(t, entry);
-	worker_bury(t->worker, &t->grave);
+	worker_bury(t->worker, &t->grave, transport_free);
 }
 
 struct moved {
@@ -381,7 +380,7 @@ static size_t send_some(struct transport *t)
 	n = pieces(t, iov, &before);
 	if (!n)
 		return 0;
-	sent = kernel_write(t, iov, n, out && stream_ends_outside(out) ? MSG_MORE : 0);
+	sent = kernel_write(t, iov, n, out && (stream_ends_outside(out) || session_ends_soon(t->session)) ? MSG_MORE : 0);
 	written(t, sent, before);
 	return sent;
 }

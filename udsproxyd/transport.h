@@ -21,11 +21,12 @@ struct link;
 struct session;
 
 struct transport {
-	LIST_ENTRY(transport) entry;
+	union {
+		LIST_ENTRY(transport) entry;
+		struct grave grave;
+	};
 	LIST_ENTRY(transport) idle_entry;
-	struct grave grave;
 	struct worker *worker;
-	int fd; /* -1: closed, about to be freed */
 	struct io io;
 	struct timer timer; /* a HELLO that does not come; a local end that takes nothing; a peer that does not close */
 	bool readable;
@@ -38,9 +39,10 @@ struct transport {
 	bool feeding; /* its frames are being handed out */
 	bool doomed;  /* when `out` is empty it is shut down, and the peer closes it: transport_abort() */
 	bool bulk;    /* the last DATA was large: the next may be spliced */
+	int fd;		    /* -1: closed, about to be freed */
 	int error;	    /* errno of a write that failed, 0 */
 	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
-	size_t wanted;	    /* bytes that the frame at the head of `in` has in all; 0: not known */
+	uint32_t wanted;    /* bytes that the frame at the head of `in` has in all; 0: not known */
 	struct frame_id peer_instance;
 	uint64_t delivered_before; /* by the session, when the timer was started for it */
 	uint64_t stuck_at;	   /* and, if no more was, when it ended; UINT64_MAX: never */

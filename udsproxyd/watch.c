@@ -20,8 +20,10 @@
 #define TWIN_BACKLOG 4096 /* the kernel lowers it to net.core.somaxconn */
 
 struct watch {
-	LIST_ENTRY(watch) entry;
-	struct grave grave;
+	union {
+		LIST_ENTRY(watch) entry;
+		struct grave grave;
+	};
 	struct worker *worker;
 	struct channel *channel;
 	struct io io;	    /* of the original: connections */
@@ -54,7 +56,7 @@ static void watch_end(struct watch *watch)
 	pthread_mutex_unlock(&c->lock);
 	channel_end(watch->worker->daemon->channels, c, watch->worker->daemon);
 	channel_unref(c);
-	worker_bury(watch->worker, &watch->grave);
+	worker_bury(watch->worker, &watch->grave, watch_free);
 }
 
 static struct watch *watch_new(struct worker *w, struct channel *c, void (*fired)(struct timer *t))
@@ -63,7 +65,6 @@ static struct watch *watch_new(struct worker *w, struct channel *c, void (*fired
 
 	if (!watch)
 		return NULL;
-	watch->grave.free = watch_free;
 	watch->worker = w;
 	watch->channel = channel_ref(c);
 	LIST_INSERT_HEAD(&w->watches, watch, entry);

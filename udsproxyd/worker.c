@@ -30,8 +30,9 @@ static void reap(struct worker *w)
 	}
 }
 
-void worker_bury(struct worker *w, struct grave *g)
+void worker_bury(struct worker *w, struct grave *g, void (*free_it)(struct grave *g))
 {
+	g->free = free_it;
 	SLIST_INSERT_HEAD(&w->graves, g, next);
 }
 

@@ -114,8 +114,9 @@ void workers_free(struct daemon *d);
 /** worker_post() - call @fn(@w, @arg) on @w's thread, soon; @fn owns @arg. From any thread.
  * Return: 0 or -ENOMEM. */
 int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
-/** worker_bury() - call @g->free(@g) when the current turn is over */
-void worker_bury(struct worker *w, struct grave *g);
+/** worker_bury() - call @free_it(@g) when the current turn is over. @g may lie where the entry of a list was that its owner
+ * has left. */
+void worker_bury(struct worker *w, struct grave *g, void (*free_it)(struct grave *g));
 /** worker_random_id() - 128 random bits */
 void worker_random_id(struct frame_id *id);
 

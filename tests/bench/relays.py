@@ -49,6 +49,7 @@ class Relay:
 	warm = ["warm"]  # a measuring client's arguments that wait until it works
 	passes_pipes = False
 	shim = False
+	beside = "ours"  # which of ours it is compared with: the one that has as many threads
 	# that each half has open for a connection, and besides
 	descriptors, spare = 2, 600
 	connections_max = CONNECTIONS_MAX
@@ -271,7 +272,8 @@ class Ssh(Sshd):
 class Haproxy(Relay):
 	"""mode tcp, with splicing."""
 
-	name = label = "haproxy"
+	name, label = "haproxy", "haproxy, 2 threads"
+	beside = "ours2"
 	pipes = 500
 	spare = 600 + 2 * pipes
 
@@ -285,7 +287,7 @@ class Haproxy(Relay):
 	def configured(self, half, bind, server):
 		config = f"{self.pair.place}/haproxy.{half}"
 		with open(config, "w", encoding="ascii") as f:
-			f.write(f"global\n\tmaxconn {self.capacity}\n\tmaxpipes {self.pipes}\n"
+			f.write(f"global\n\tnbthread 2\n\tmaxconn {self.capacity}\n\tmaxpipes {self.pipes}\n"
 				f"defaults\n\tmode tcp\n\tmaxconn {self.capacity}\n\ttimeout connect 10s\n"
 				f"\ttimeout client {LONGEST_CONNECTION}\n\ttimeout server {LONGEST_CONNECTION}\n"
 				f"\toption splice-auto\n"
