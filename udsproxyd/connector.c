@@ -43,13 +43,11 @@ static void switch_back(void)
 		abort();
 }
 
-/* Six calls for nothing otherwise, and most clients are root. main() has dropped our own supplementary groups. */
+/* Six calls for nothing otherwise, and most clients are services that run as root. main() has dropped our own groups; a server
+ * may ask for the client's (SO_PEERGROUPS). */
 static bool is_like_us(const struct frame_credentials *c)
 {
-	for (size_t i = 0; i < c->n_groups; i++)
-		if (c->groups[i] != c->gid)
-			return false;
-	return c->uid == 0 && c->gid == getgid();
+	return c->uid == 0 && c->gid == getgid() && !c->n_groups;
 }
 
 /* Return: 0; 1 when become_self() has to follow; or a negative errno. */

@@ -49,18 +49,26 @@ static bool is_same(const struct frame_id *a, const struct frame_id *b)
 	return !memcmp(a, b, sizeof(*a));
 }
 
-/* A worker lets go of its transports to a run of the peer: the sessions on them are held. */
-static void drop(struct worker *w, const struct frame_id *instance, bool accepted)
+static struct transport *first_to(struct worker *w, const struct frame_id *instance, bool accepted)
 {
-	struct transport *next;
+	struct transport *t;
 
-	for (struct transport *t = LIST_FIRST(&w->transports); t; t = next) {
-		next = LIST_NEXT(t, entry);
-		/* Our own control link is link.c's to break. */
+	/* Our own control link is link.c's to break. */
+	LIST_FOREACH(t, &w->transports, entry)
 		if (!(t->link && t->dialled) && (t->dialled || accepted) && t->greeted &&
 		    is_same(&t->peer_instance, instance))
-			transport_broken(t, ECONNRESET, "the peer is gone");
-	}
+			return t;
+	return NULL;
+}
+
+/* A worker lets go of its transports to a run of the peer: the sessions on them are held. Each that breaks may take others
+ * with it. */
+static void drop(struct worker *w, const struct frame_id *instance, bool accepted)
+{
+	struct transport *t;
+
+	while ((t = first_to(w, instance, accepted)))
+		transport_broken(t, ECONNRESET, "the peer is gone");
 }
 
 static void drop_transports(struct worker *w, void *arg)

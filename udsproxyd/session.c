@@ -3,7 +3,8 @@
  * Theory of operation
  *
  * The local descriptor is registered once, edge-triggered; `readable` and `writable` remember
- * what its events said until a call says EAGAIN. session_pump() takes turns: frames from the
+ * what its events said until a call says EAGAIN, or a read of a stream gives less than was asked for
+ * (events.h). session_pump() takes turns: frames from the
  * transport to the local end (transport_receive() calls session_frame(), session_data() and
  * session_splice()), bytes from the local end to the transport (read_local()), and what is queued
  * to the kernel. Nothing is read from the local end while the kernel has not taken all that was,
@@ -237,6 +238,8 @@ void session_attach(struct session *s, int fd)
 {
 	s->fd = fd;
 	s->writable = true; /* until a call says otherwise; what there is to read is told at once */
+	/* Somebody else who reads an out-of-band byte leaves a mark that no event tells of. */
+	s->unsure = s->channel && s->channel->ours;
 	session_set_state(s, SESSION_RUNNING);
 	if (io_start(&s->worker->events, &s->io, fd, EVENTS_EDGE))
 		session_abort(s, ENOMEM, "a descriptor cannot be watched");
@@ -363,8 +366,9 @@ static void apply(struct session *s, unsigned actions)
 		transport_broken(t, EPROTO, "the peer broke the protocol");
 		return;
 	}
-	/* A close says it all, and wakes who is at the other end once rather than twice. */
-	if (actions & CONN_SHUT_LOCAL && !(actions & CONN_CLOSE_LOCAL) && s->fd >= 0 && session_is_connection(s))
+	/* A close says it all, if nobody else has the socket, and wakes who is at the other end once rather than twice. */
+	if (actions & CONN_SHUT_LOCAL && !(actions & CONN_CLOSE_LOCAL && !s->channel) && s->fd >= 0 &&
+	    session_is_connection(s))
 		shutdown(s->fd, SHUT_WR);
 	/* A sender of datagrams sees EPIPE then; but not when this was a close, that is ECONNREFUSED. */
 	if (actions & CONN_STOP_LOCAL && s->fd >= 0 &&

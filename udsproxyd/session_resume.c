@@ -230,15 +230,21 @@ void sessions_redial(struct worker *w)
 		hold_redial(s);
 }
 
+static struct session *first_held_of(struct worker *w, const struct frame_id *instance)
+{
+	struct session *s;
+
+	LIST_FOREACH(s, &w->sessions, entry)
+		if (s->held && (!instance || !memcmp(hold_instance(s), instance, sizeof(*instance))))
+			return s;
+	return NULL;
+}
+
 void sessions_peer_gone(struct worker *w, const struct frame_id *instance)
 {
-	struct session *next;
+	struct session *s;
 
-	for (struct session *s = LIST_FIRST(&w->sessions); s; s = next) {
-		const struct frame_id *theirs = s->held ? hold_instance(s) : NULL;
-
-		next = LIST_NEXT(s, entry);
-		if (theirs && (!instance || !memcmp(theirs, instance, sizeof(*instance))))
-			session_lost(s, ECONNRESET, "the peer's udsproxyd has ended");
-	}
+	/* Each may take others with it. */
+	while ((s = first_held_of(w, instance)))
+		session_lost(s, ECONNRESET, "the peer's udsproxyd has ended");
 }

@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 
 #include "canon.h"
@@ -428,6 +427,8 @@ void transport_abort(struct transport *t, int error, const char *why)
 	buf_init(&b, payload, sizeof(payload));
 	frame_put_opened(&b, &o);
 	transport_send(t, WIRE_ABORT, payload, b.pos);
+	if (t->fd < 0)
+		return;
 	t->session = NULL;
 	t->doomed = true;
 	timer_start(&t->worker->events, &t->timer, ABORT_MS);

@@ -115,7 +115,7 @@ void workers_free(struct daemon *d);
  * Return: 0 or -ENOMEM. */
 int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
 /** worker_bury() - call @free_it(@g) when the current turn is over. @g may lie where the entry of a list was that its owner
- * has left. */
+ * has left: so nobody may keep an element as the next one while something is called that may end it. */
 void worker_bury(struct worker *w, struct grave *g, void (*free_it)(struct grave *g));
 /** worker_random_id() - 128 random bits */
 void worker_random_id(struct frame_id *id);

@@ -115,6 +115,28 @@ class SocketpairEndCrosses:
 
 
 @both_ways
+class SocketpairEndThatIsKeptCrosses:
+	"""Half-close is seen though the giver has a copy of it: no close will ever say it."""
+
+	def give(self, sock):
+		mine, other = socket.socketpair()
+		pass_fds(sock, b"p", os.dup(other.fileno()))
+		mine.sendall(b"question")
+		mine.shutdown(socket.SHUT_WR)
+		expect(receive_all(mine), b"answer")
+		sock.sendall(b"seen")
+		expect(receive_all(sock), b"")
+		other.close()
+
+	def take(self, sock):
+		with socket.socket(fileno=take_fds(sock, b"p")) as other:
+			expect(receive_all(other), b"question")
+			other.sendall(b"answer")
+			other.shutdown(socket.SHUT_WR)
+			expect(receive(sock, 4), b"seen")
+
+
+@both_ways
 class ListeningSocketCrosses:
 	"""Clients of the original are accepted over there."""
 
