@@ -50,7 +50,6 @@ static bool is_like_us(const struct frame_credentials *c)
 	return c->uid == 0 && c->gid == getgid() && !c->n_groups;
 }
 
-/* Return: 0; 1 when become_self() has to follow; or a negative errno. */
 static int become(const struct frame_credentials *c)
 {
 	int err;
@@ -62,12 +61,12 @@ static int become(const struct frame_credentials *c)
 	err = switch_ids(c->uid, c->gid, c->n_groups, c->groups);
 	if (err)
 		switch_back();
-	return err ? err : 1;
+	return err;
 }
 
-static void become_self(int became)
+static void become_self(const struct frame_credentials *c)
 {
-	if (became)
+	if (getuid() == 0 && !is_like_us(c))
 		switch_back();
 }
 
@@ -147,7 +146,7 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
 	_cleanup_close_ int path = -1;
 	char root[RULES_NAME_SIZE + 1], rest[RULES_NAME_SIZE];
 	bool creds;
-	int became, err;
+	int err;
 
 	if (!daemon_may_accept(d, o->name, o->name_len, c, root, rest, &creds)) {
 		snprintf(r->reason, sizeof(r->reason),
@@ -156,21 +155,21 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
 	}
 	r->explicit_credentials &= creds;
 	if (o->name[0] == '\0') {
-		became = become(c);
-		if (became < 0)
-			return became;
+		err = become(c);
+		if (err)
+			return err;
 		err = connect_abstract(fd, o->name, o->name_len);
-		become_self(became);
+		become_self(c);
 		return err;
 	}
 	path = aside_open(root, O_PATH, cached);
 	if (path < 0)
 		return not_at_hand(path, cached);
-	became = become(c);
-	if (became < 0)
-		return became;
+	err = become(c);
+	if (err)
+		return err;
 	err = connect_beneath(fd, &path, rest, cached);
-	become_self(became);
+	become_self(c);
 	return err;
 }
 
@@ -179,17 +178,17 @@ static int connect_twin(struct daemon *d, const struct frame_open *o, int fd,
 {
 	_cleanup_close_ int twin = -1;
 	struct frame_id id;
-	int became, err;
+	int err;
 
 	memcpy(id.bytes, o->name, sizeof(id.bytes));
 	twin = watch_twin(d, &id);
 	if (twin < 0)
 		return twin;
-	became = become(c);
-	if (became < 0)
-		return became;
+	err = become(c);
+	if (err)
+		return err;
 	err = connector_connect_inode(fd, twin);
-	become_self(became);
+	become_self(c);
 	return err;
 }
 

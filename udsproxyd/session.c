@@ -318,20 +318,19 @@ void session_send_counted(struct session *s, uint8_t type, uint16_t count, const
 		session_abort(s, ENOMEM, "out of memory");
 }
 
+bool session_ends_soon(const struct session *s)
+{
+	return conn_complete(&s->conn) && !s->end_sent;
+}
+
 /* END goes when all that counts has gone, and again on a transport that comes after. */
 bool session_send_end(struct session *s)
 {
-	if (!conn_complete(&s->conn) || s->end_sent || !s->transport || s->resuming ||
-	    s->out.sent != s->out.end)
+	if (!session_ends_soon(s) || !s->transport || s->resuming || s->out.sent != s->out.end)
 		return false;
 	transport_send(s->transport, WIRE_END, NULL, 0);
 	s->end_sent = true;
 	return true;
-}
-
-bool session_ends_soon(const struct session *s)
-{
-	return conn_complete(&s->conn) && !s->end_sent;
 }
 
 static bool flush(struct session *s)

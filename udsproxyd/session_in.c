@@ -380,7 +380,7 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 		return whole;
 	case WIRE_END:
 		/* Ours goes first, and before that what it comes behind: perhaps a STOP. */
-		if (conn_complete(&s->conn) && !s->end_sent && !session_send_end(s))
+		if (session_ends_soon(s) && !session_send_end(s))
 			return 0;
 		session_step(s, CONN_PEER_END);
 		return whole;
