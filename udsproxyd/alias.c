@@ -86,7 +86,10 @@ static void remove_dirs(char *path)
 
 static int bind_alias(void)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct {
+		struct sockaddr_un sa;
+		char end; /* a name may fill sun_path, and who watches for bad accesses looks for a NUL */
+	} to = { .sa.sun_family = AF_UNIX };
 	char path[WIRE_NAME_MAX + 1] = "";
 	int err = -ENOENT;
 
@@ -95,9 +98,9 @@ static int bind_alias(void)
 	memcpy(path, binder.name, binder.name_len);
 	if (path[0] == '\0')
 		path[0] = PROXYREQ_ABSTRACT;
-	memcpy(sa.sun_path, path, binder.name_len);
+	memcpy(to.sa.sun_path, path, binder.name_len);
 	make_dirs(path);
-	if (!bind(binder.fd, (struct sockaddr *)&sa, (socklen_t)(PATH_OFFSET + binder.name_len))) {
+	if (!bind(binder.fd, (struct sockaddr *)&to.sa, (socklen_t)(PATH_OFFSET + binder.name_len))) {
 		err = rename(path, strrchr(binder.to->sun_path, '/')) ? -errno : 0;
 		if (err)
 			unlink(path);
