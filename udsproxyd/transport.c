@@ -30,7 +30,7 @@
 #define RECEIVE_TURNS 4	  /* reads before others have their turn */
 #define AHEAD_MAX (WIRE_WINDOW + 2 * WIRE_PAYLOAD_MAX) /* more than a peer that keeps to the window sends */
 #define AHEAD_READ 65536
-#define STUCK_MS 5	  /* that a local end takes nothing, before what is behind is read */
+#define STUCK_MS 5	  /* that no ack comes, before what lies behind what the local end does not take is read */
 #define FLUSH_PIECES 16	  /* of a writev(2) */
 #define ABORT_MS 10000	  /* a peer that does not read may take to hear that a connection has ended */
 
@@ -63,7 +63,6 @@ static struct transport *transport_new(struct worker *w, int fd, bool dialled)
 	t->worker = w;
 	t->fd = fd;
 	t->dialled = dialled;
-	t->stuck_at = UINT64_MAX;
 	io_init(&t->io, on_event);
 	timer_init(&t->timer, on_timer);
 	err = io_start(&w->events, &t->io, fd, EVENTS_EDGE);
@@ -189,7 +188,7 @@ void transport_release(struct transport *t)
 
 	t->session = NULL;
 	t->pooled = true;
-	t->stuck_at = UINT64_MAX;
+	t->stuck = false;
 	/* What comes next may be there already, and makes no event any more. */
 	if (t->fd >= 0 && t->readable)
 		transport_again(t);
@@ -630,16 +629,14 @@ static ssize_t read_more(struct transport *t, size_t len)
 	return n;
 }
 
-/* Has the local end taken nothing for a while? Most do soon, and bytes that lie here cost more. */
+/* Has no ack come for a while? Most do soon, and bytes that lie here cost more. But once some do, it goes on. */
 static bool is_stuck(struct transport *t)
 {
-	if (fifo_len(&t->in) || t->stuck_at == t->session->in.delivered)
-		return true;
-	if (!timer_pending(&t->timer)) {
-		t->delivered_before = t->session->in.delivered;
+	if (!t->stuck && !timer_pending(&t->timer)) {
+		t->acked_before = t->session->out.acked;
 		timer_start(&t->worker->events, &t->timer, STUCK_MS);
 	}
-	return false;
+	return t->stuck;
 }
 
 /* The local end takes nothing, but the session waits for acks, which may be behind what lies here, or has
@@ -692,6 +689,7 @@ static ssize_t feed_in(struct transport *t)
 		return used;
 	if (used)
 		fifo_skip(&t->in, (size_t)used);
+	t->stuck &= fifo_len(&t->in) > 0;
 	return put_older_first(t) ? -ENOMEM : used;
 }
 
@@ -807,7 +805,7 @@ static void on_timer(struct timer *timer)
 	if (!t->greeted || t->doomed) {
 		transport_broken(t, ETIMEDOUT, t->doomed ? "it was not closed" : "no greeting came");
 	} else if (t->session) {
-		t->stuck_at = t->delivered_before;
+		t->stuck = t->session->out.acked == t->acked_before;
 		session_pump(t->session);
 	}
 }

@@ -28,7 +28,7 @@ struct transport {
 	LIST_ENTRY(transport) idle_entry;
 	struct worker *worker;
 	struct io io;
-	struct timer timer; /* a HELLO that does not come; a local end that takes nothing; a peer that does not close */
+	struct timer timer; /* a HELLO that does not come; an ack that does not; a peer that does not close */
 	bool readable;
 	bool writable;
 	bool ending;	/* there is an end to be read, perhaps behind other bytes */
@@ -39,13 +39,13 @@ struct transport {
 	bool feeding; /* its frames are being handed out */
 	bool doomed;  /* when `out` is empty it is shut down, and the peer closes it: transport_abort() */
 	bool bulk;    /* the last DATA was large: the next may be spliced */
+	bool stuck;   /* the acks that the session waits for are behind what its local end does not take */
 	int fd;		    /* -1: closed, about to be freed */
 	int error;	    /* errno of a write that failed, 0 */
 	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
 	uint32_t wanted;    /* bytes that the frame at the head of `in` has in all; 0: not known */
 	struct frame_id peer_instance;
-	uint64_t delivered_before; /* by the session, when the timer was started for it */
-	uint64_t stuck_at;	   /* and, if no more was, when it ended; UINT64_MAX: never */
+	uint64_t acked_before; /* of what the session sent, when the timer was started for it */
 	struct session *session; /* whom it carries, or */
 	struct link *link;	 /* the control link it is */
 	struct fifo in, out;

@@ -88,7 +88,8 @@ struct transport {
 	size_t wanted;
 	bool bulk;
 	bool timing; /* its timer is pending */
-	uint64_t delivered_before, stuck_at;
+	uint64_t acked_before;
+	bool stuck;
 };
 
 /* A pipe: bytes, in pieces. */
@@ -584,7 +585,6 @@ static struct transport *transport_new(int side)
 	must(t);
 	t->side = side;
 	t->open = true;
-	t->stuck_at = UINT64_MAX;
 	t->wire.capacity = profile.capacity;
 	return t;
 }
@@ -1670,18 +1670,13 @@ static ssize_t read_more(struct transport *t, size_t len)
 
 static bool is_stuck(struct transport *t)
 {
-	if (fifo_len(&t->in))
-		return true;
-	if (t->stuck_at == t->session->in.delivered) {
-		seen.stuck++;
-		return true;
-	}
-	if (!t->timing) {
-		t->delivered_before = t->session->in.delivered;
+	if (!t->stuck && !t->timing) {
+		t->acked_before = t->session->out.acked;
 		t->timing = true;
 		moves++;
 	}
-	return false;
+	seen.stuck += t->stuck;
+	return t->stuck;
 }
 
 static ssize_t read_ahead(struct transport *t)
@@ -1728,6 +1723,7 @@ static ssize_t feed_in(struct transport *t)
 		return used;
 	if (used)
 		fifo_skip(&t->in, (size_t)used);
+	t->stuck &= fifo_len(&t->in) > 0;
 	put_older_first(t);
 	return used;
 }
@@ -1815,7 +1811,7 @@ static void arrive(struct transport *t)
 	int err;
 
 	t->moved.type = 0;
-	t->stuck_at = UINT64_MAX;
+	t->stuck = false;
 	t->timing = t->bulk = false;
 	t->readable = true;
 	seen.moved++;
@@ -1860,7 +1856,7 @@ static void on_timer(struct transport *t)
 	t->timing = false;
 	moves++;
 	if (t->session) {
-		t->stuck_at = t->delivered_before;
+		t->stuck = t->session->out.acked == t->acked_before;
 		session_pump(t->session);
 	}
 }
@@ -2375,7 +2371,7 @@ static void tell_seen(bool all)
 		{ seen.full, "reads put off for want of acks" },
 		{ seen.ahead, "reads ahead" },
 		{ seen.spliced, "splices" },
-		{ seen.stuck, "because nothing was delivered for a while" },
+		{ seen.stuck, "because no ack came for a while" },
 		{ seen.thrown, "deliveries thrown away" },
 		{ seen.bulk, "payloads outside" },
 		{ seen.copied, "copied, as there was no room for pieces" },
