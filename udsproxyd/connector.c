@@ -47,6 +47,8 @@ static void switch_back(void)
  * may ask for the client's (SO_PEERGROUPS). */
 static bool is_like_us(const struct frame_credentials *c)
 {
+	if (getuid() != 0)
+		return c->uid == getuid();
 	return c->uid == 0 && c->gid == getgid() && !c->n_groups;
 }
 
@@ -54,10 +56,10 @@ static int become(const struct frame_credentials *c)
 {
 	int err;
 
-	if (getuid() != 0) /* an unprivileged daemon serves its own user only */
-		return c->uid == getuid() ? 0 : -EACCES;
 	if (is_like_us(c))
 		return 0;
+	if (getuid() != 0) /* an unprivileged daemon serves its own user only */
+		return -EACCES;
 	err = switch_ids(c->uid, c->gid, c->n_groups, c->groups);
 	if (err)
 		switch_back();
@@ -66,7 +68,7 @@ static int become(const struct frame_credentials *c)
 
 static void become_self(const struct frame_credentials *c)
 {
-	if (getuid() == 0 && !is_like_us(c))
+	if (!is_like_us(c))
 		switch_back();
 }
 
