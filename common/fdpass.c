@@ -196,22 +196,32 @@ static void append(struct msghdr *msg, int type, const void *data, size_t len)
 	msg->msg_controllen += CMSG_SPACE(len);
 }
 
+/* What most messages are. sendmsg(2) would fetch two structs for it first. */
+static ssize_t send_bytes(int sock, const void *data, size_t len, int flags)
+{
+	ssize_t n;
+
+	do
+		n = send(sock, data, len, flags | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
 ssize_t fd_sendmsg(int sock, const void *data, size_t len, int flags, const struct fdset *set,
 		   const struct ucred *as)
 {
 	union control control;
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space };
 	ssize_t n;
 
-	if ((set && set->n) || as) {
-		memset(&control, 0, sizeof(control));
-		msg.msg_control = control.space;
-		if (set && set->n)
-			append(&msg, SCM_RIGHTS, set->fd, sizeof(int) * (size_t)set->n);
-		if (as)
-			append(&msg, SCM_CREDENTIALS, as, sizeof(*as));
-	}
+	if (!(set && set->n) && !as)
+		return send_bytes(sock, data, len, flags);
+	memset(&control, 0, sizeof(control));
+	if (set && set->n)
+		append(&msg, SCM_RIGHTS, set->fd, sizeof(int) * (size_t)set->n);
+	if (as)
+		append(&msg, SCM_CREDENTIALS, as, sizeof(*as));
 	do
 		n = sendmsg(sock, &msg, flags | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);

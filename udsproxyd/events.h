@@ -59,6 +59,12 @@ int events_init(struct events *e);
 void events_deinit(struct events *e);
 /** events_turn() - wait for something to happen, and call the handlers of what has; then of what goes on, and timers */
 void events_turn(struct events *e);
+/** events_are_many() - has something happened to others as well that was told at once? Then what a handler leaves for
+ * io_again() is done with theirs. */
+static inline bool events_are_many(const struct events *e)
+{
+	return e->n > 1;
+}
 /** events_now() - milliseconds of a clock that only goes forth */
 int64_t events_now(void);
 

@@ -290,6 +290,9 @@ int session_accept(struct transport *t, const struct frame_header *h, const uint
 		return transport_move(t, w, h, payload);
 	if (s)
 		return session_accept_again(s, t);
+	w = worker_beside(t->worker, h->count);
+	if (w != t->worker && !transport_move(t, w, h, payload))
+		return 0;
 	s = session_new(t->worker, t, &o.id, SESSION_CONNECTING);
 	if (!s)
 		return -ENOMEM;

@@ -247,6 +247,7 @@ int transport_move(struct transport *t, struct worker *to, const struct frame_he
 
 	if (!m)
 		return -ENOMEM;
+	log_debug("transport %d: worker %d has it", t->fd, to->number);
 	m->fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
 	m->peer_instance = t->peer_instance;
 	m->h = *h;
@@ -304,8 +305,9 @@ static size_t kernel_write(struct transport *t, struct iovec *iov, int n, int fl
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
 	ssize_t sent;
 
+	flags |= MSG_NOSIGNAL | MSG_DONTWAIT;
 	do
-		sent = sendmsg(t->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT | flags);
+		sent = n == 1 ? send(t->fd, iov->iov_base, iov->iov_len, flags) : sendmsg(t->fd, &msg, flags);
 	while (sent < 0 && errno == EINTR);
 	return write_result(t, sent < 0 ? -errno : sent);
 }
@@ -317,6 +319,8 @@ void transport_send(struct transport *t, uint8_t type, const void *payload, size
 
 	if (t->fd < 0)
 		return;
+	if (type == WIRE_OPEN)
+		h.count = worker_hint(t->worker);
 	if (t->session)
 		h.ack = stream_ack(&t->session->in);
 	frame_put_header(head, &h);

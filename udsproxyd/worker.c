@@ -165,6 +165,26 @@ void workers_free(struct daemon *d)
 	free(d->workers);
 }
 
+uint16_t worker_hint(const struct worker *w)
+{
+	_Static_assert(CONFIG_THREADS_MAX <= 255, "a byte each");
+
+	return (uint16_t)(w->daemon->config.threads << 8 | w->number);
+}
+
+struct worker *worker_beside(struct worker *w, uint16_t hint)
+{
+	int theirs = hint >> 8, which = hint & 0xff;
+	int ours = w->daemon->config.threads;
+	int number = w->number;
+
+	if (which >= theirs)
+		return w;
+	/* Each of ours has some of theirs, or each of theirs some of ours, among whom the kernel has chosen already. */
+	number = theirs < ours ? number - number % theirs + which : which % ours;
+	return &w->daemon->workers[number < ours ? number : which];
+}
+
 void worker_random_id(struct frame_id *id)
 {
 	/* Cannot fail for so few bytes once the pool is initialised (getrandom(2)). */

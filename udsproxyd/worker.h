@@ -114,6 +114,10 @@ void workers_free(struct daemon *d);
 /** worker_post() - call @fn(@w, @arg) on @w's thread, soon; @fn owns @arg. From any thread.
  * Return: 0 or -ENOMEM. */
 int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
+/** worker_hint() - the `count` of an OPEN that @w sends (PROTOCOL.md 5.3): how many workers, and which */
+uint16_t worker_hint(const struct worker *w);
+/** worker_beside() - the worker of @w's daemon that is to have what came to @w with this hint; @w itself when it may be any */
+struct worker *worker_beside(struct worker *w, uint16_t hint);
 /** worker_bury() - call @free_it(@g) when the current turn is over. @g may lie where the entry of a list was that its owner
  * has left: so nobody may keep an element as the next one while something is called that may end it. */
 void worker_bury(struct worker *w, struct grave *g, void (*free_it)(struct grave *g));
