@@ -145,9 +145,18 @@ static void begin(struct worker *w, int fd, bool control)
 		leave(c);
 }
 
+static void take_over(struct worker *w, void *arg)
+{
+	begin(w, (int)(intptr_t)arg, false);
+}
+
+/* The kernel wakes whoever waits, whatever else each has. */
 void client_accept(struct worker *w, int fd)
 {
-	begin(w, fd, false);
+	struct worker *to = worker_less_busy(w);
+
+	if (to == w || worker_post(to, take_over, (void *)(intptr_t)fd))
+		begin(w, fd, false);
 }
 
 void client_accept_control(struct worker *w, int fd)

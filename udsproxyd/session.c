@@ -78,6 +78,7 @@ struct session *session_new(struct worker *w, struct transport *t, const struct 
 	io_init(&s->io, on_local_event);
 	timer_init(&s->timer, on_timer);
 	LIST_INSERT_HEAD(&w->sessions, s, entry);
+	atomic_fetch_add_explicit(&w->n_sessions, 1, memory_order_relaxed);
 	return s;
 }
 
@@ -204,6 +205,7 @@ void session_end(struct session *s)
 	s->open_payload = NULL;
 	s->transport = NULL;
 	LIST_REMOVE(s, entry);
+	atomic_fetch_sub_explicit(&s->worker->n_sessions, 1, memory_order_relaxed);
 	worker_bury(s->worker, &s->grave, session_free);
 }
 

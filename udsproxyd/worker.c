@@ -12,7 +12,8 @@
 #include "transport.h"
 #include "util.h"
 
-#define TIDY_MS 5000 /* a pool shrinks to what it needed in so long */
+#define TIDY_MS 5000	  /* a pool shrinks to what it needed in so long */
+#define UNNOTICED_MORE 2 /* connections than another has: not worth waking it */
 
 struct post {
 	STAILQ_ENTRY(post) next;
@@ -183,6 +184,23 @@ struct worker *worker_beside(struct worker *w, uint16_t hint)
 	/* Each of ours has some of theirs, or each of theirs some of ours, among whom the kernel has chosen already. */
 	number = theirs < ours ? number - number % theirs + which : which % ours;
 	return &w->daemon->workers[number < ours ? number : which];
+}
+
+struct worker *worker_less_busy(struct worker *w)
+{
+	const struct daemon *d = w->daemon;
+	unsigned own = atomic_load_explicit(&w->n_sessions, memory_order_relaxed), least = own;
+	struct worker *idlest = w;
+
+	for (int i = 0; i < d->config.threads && least; i++) {
+		unsigned n = atomic_load_explicit(&d->workers[i].n_sessions, memory_order_relaxed);
+
+		if (n < least) {
+			least = n;
+			idlest = &d->workers[i];
+		}
+	}
+	return own > least + UNNOTICED_MORE ? idlest : w;
 }
 
 void worker_random_id(struct frame_id *id)

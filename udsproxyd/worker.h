@@ -79,6 +79,7 @@ struct worker {
 	struct io posts_io; /* of an eventfd */
 
 	LIST_HEAD(, session) sessions;
+	atomic_uint n_sessions;
 	LIST_HEAD(, expected) expected; /* channels without a session: channel.c */
 	LIST_HEAD(, session) waiting; /* for a pipe to deliver what an ORDER names */
 	LIST_HEAD(, transport) transports;
@@ -118,6 +119,8 @@ int worker_post(struct worker *w, void (*fn)(struct worker *w, void *arg), void 
 uint16_t worker_hint(const struct worker *w);
 /** worker_beside() - the worker of @w's daemon that is to have what came to @w with this hint; @w itself when it may be any */
 struct worker *worker_beside(struct worker *w, uint16_t hint);
+/** worker_less_busy() - whoever of its daemon's has noticeably fewer connections than @w, or @w */
+struct worker *worker_less_busy(struct worker *w);
 /** worker_bury() - call @free_it(@g) when the current turn is over. @g may lie where the entry of a list was that its owner
  * has left: so nobody may keep an element as the next one while something is called that may end it. */
 void worker_bury(struct worker *w, struct grave *g, void (*free_it)(struct grave *g));

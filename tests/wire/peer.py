@@ -112,6 +112,8 @@ class Transport:
 		sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 		self.begin()
 
+	hint = 0	# the count of the last OPEN that came
+
 	def begin(self, ident=None, packets=False):
 		"""Counting starts anew with each connection."""
 		self.ident, self.packets = ident, packets
@@ -179,6 +181,8 @@ class Transport:
 			if kind not in (WIRE_HELLO, WIRE_OPEN, WIRE_RETIRE, WIRE_RESUME, WIRE_RESUMED):
 				assert ack <= self.sent, f"{NAMES[kind]}: ack {ack} of {self.sent}"
 				self.acked = max(self.acked, ack)
+			if kind == WIRE_OPEN:
+				self.hint = count
 			direct = kind == WIRE_DATA and not self.packets
 			payload = b"" if direct else self.exactly(length)
 			if kind in COUNTED:
