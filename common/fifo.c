@@ -11,35 +11,35 @@
 
 uint8_t *fifo_reserve(struct fifo *f, size_t n)
 {
+	struct fifo_bytes *b = f->bytes;
 	size_t len = fifo_len(f);
-	uint8_t *data;
-	size_t size;
 
-	if (n <= f->size - f->end)
-		return f->data + f->end;
+	if (b && n <= b->size - b->end)
+		return b->data + b->end;
 	if (n > UINT32_MAX / 2 - len)
 		return NULL;
-	if (f->start && len + n <= f->size) {
-		memmove(f->data, fifo_peek(f), len);
+	if (b && b->start && len + n <= b->size) {
+		memmove(b->data, fifo_peek(f), len);
 	} else {
-		size = MAX(len + n, FIFO_MIN);
-		data = malloc(size);
-		if (!data)
+		size_t size = MAX(len + n, FIFO_MIN);
+
+		b = malloc(sizeof(*b) + size);
+		if (!b)
 			return NULL;
+		b->size = (uint32_t)size;
 		if (len)
-			memcpy(data, fifo_peek(f), len);
-		free(f->data);
-		f->data = data;
-		f->size = (uint32_t)size;
+			memcpy(b->data, fifo_peek(f), len);
+		free(f->bytes);
+		f->bytes = b;
 	}
-	f->start = 0;
-	f->end = (uint32_t)len;
-	return f->data + f->end;
+	b->start = 0;
+	b->end = (uint32_t)len;
+	return b->data + b->end;
 }
 
 void fifo_commit(struct fifo *f, size_t n)
 {
-	f->end += (uint32_t)n;
+	f->bytes->end += (uint32_t)n;
 }
 
 int fifo_add(struct fifo *f, const void *data, size_t n)
@@ -58,9 +58,10 @@ int fifo_add(struct fifo *f, const void *data, size_t n)
 
 void fifo_skip(struct fifo *f, size_t n)
 {
-	f->start += (uint32_t)n;
-	if (f->start == f->end)
+	if (n >= fifo_len(f))
 		fifo_clear(f);
+	else
+		f->bytes->start += (uint32_t)n;
 }
 
 void fifo_cut(struct fifo *f, size_t n)
@@ -68,11 +69,11 @@ void fifo_cut(struct fifo *f, size_t n)
 	if (n >= fifo_len(f))
 		fifo_clear(f);
 	else
-		f->end -= (uint32_t)n;
+		f->bytes->end -= (uint32_t)n;
 }
 
 void fifo_clear(struct fifo *f)
 {
-	free(f->data);
-	*f = (struct fifo){ 0 };
+	free(f->bytes);
+	f->bytes = NULL;
 }

@@ -2,7 +2,7 @@
 /*
  * fifo.h - a queue of bytes that holds memory only while it holds bytes
  *
- * Thousands of idle connections each have two; an empty one is three zero words. Its owner
+ * Thousands of idle connections each have three; an empty one is a null pointer. Its owner
  * bounds it: a fifo takes what it is given. Pure but for malloc.
  */
 #ifndef FIFO_H
@@ -12,20 +12,24 @@
 #include <stdint.h>
 
 struct fifo {
-	uint8_t *data;
+	struct fifo_bytes *bytes; /* NULL: none */
+};
+
+struct fifo_bytes {
 	uint32_t start, end, size; /* the bytes are data[start, end) */
+	uint8_t data[];
 };
 
 /** fifo_len() - bytes queued */
 static inline size_t fifo_len(const struct fifo *f)
 {
-	return f->end - f->start;
+	return f->bytes ? f->bytes->end - f->bytes->start : 0;
 }
 
-/** fifo_peek() - the queued bytes, in one piece; valid until the next call that adds or skips */
+/** fifo_peek() - the queued bytes, in one piece; valid until the next call that adds or skips; NULL when it holds no memory */
 static inline uint8_t *fifo_peek(const struct fifo *f)
 {
-	return f->data + f->start;
+	return f->bytes ? f->bytes->data + f->bytes->start : NULL;
 }
 
 /** fifo_add() - append @n bytes; 0, or -ENOMEM and nothing was added */

@@ -194,19 +194,26 @@ static int connect_twin(struct daemon *d, const struct frame_open *o, int fd,
 	return err;
 }
 
+/* The client, in this side's numbers. */
+static void map_credentials(const struct config *config, const struct frame_credentials *theirs,
+			    struct frame_credentials *c)
+{
+	c->uid = config_mapped(config->map_uid, config->n_map_uid, theirs->uid);
+	c->gid = config_mapped(config->map_gid, config->n_map_gid, theirs->gid);
+	c->n_groups = theirs->n_groups;
+	for (size_t i = 0; i < c->n_groups; i++)
+		c->groups[i] = config_mapped(config->map_gid, config->n_map_gid, theirs->groups[i]);
+}
+
 void connector_connect(struct daemon *d, const struct frame_open *o, bool cached,
 		       struct connector_result *r)
 {
-	const struct config *config = &d->config;
-	struct frame_credentials c = o->credentials;
+	struct frame_credentials c;
 	int socktype = local_socktype(o->socktype);
 	int err;
 
 	*r = (struct connector_result){ .fd = -EPROTOTYPE };
-	c.uid = config_mapped(config->map_uid, config->n_map_uid, c.uid);
-	c.gid = config_mapped(config->map_gid, config->n_map_gid, c.gid);
-	for (size_t i = 0; i < c.n_groups; i++)
-		c.groups[i] = config_mapped(config->map_gid, config->n_map_gid, c.groups[i]);
+	map_credentials(&d->config, &o->credentials, &c);
 	r->credentials = (struct ucred){ .pid = getpid(), .uid = c.uid, .gid = c.gid };
 	r->explicit_credentials = c.uid != 0 && getuid() == 0;
 	if (!socktype)

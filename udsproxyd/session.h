@@ -76,21 +76,21 @@ struct session {
 	enum session_local local : 8;
 	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found */
 	uint8_t connect_tries;
-	bool readable;
-	bool writable;
-	bool unsure;   /* a short read need not be the last: EVENTS_LAST */
-	bool primed;   /* the byte at the head of what fd reads is done with: see session_adopt() */
-	bool sticky;   /* a stream that stays so */
-	bool gone;     /* the other end of a datagram socket is closed */
-	bool dialled;  /* by us */
-	bool resuming; /* RESUME was sent, RESUMED has not come */
-	bool end_sent; /* END, on this transport */
-	bool owing;    /* an ack, which a timer will send */
-	bool large;    /* what was read last filled its room */
-	bool waiting;  /* for pipes: an ORDER is not fulfilled yet */
-	bool explicit; /* messages carry `credentials` */
-	bool patient;  /* for a pipe: a pass that is under way is waited for */
-	bool retried;  /* OPEN was sent a second time for a client, on a fresh transport */
+	bool readable : 1;
+	bool writable : 1;
+	bool unsure : 1;   /* a short read need not be the last: EVENTS_LAST */
+	bool primed : 1;   /* the byte at the head of what fd reads is done with: see session_adopt() */
+	bool sticky : 1;   /* a stream that stays so */
+	bool gone : 1;     /* the other end of a datagram socket is closed */
+	bool dialled : 1;  /* by us */
+	bool resuming : 1; /* RESUME was sent, RESUMED has not come */
+	bool end_sent : 1; /* END, on this transport */
+	bool owing : 1;    /* an ack, which a timer will send */
+	bool large : 1;    /* what was read last filled its room */
+	bool waiting : 1;  /* for pipes: an ORDER is not fulfilled yet */
+	bool explicit : 1; /* messages carry `credentials` */
+	bool patient : 1;  /* for a pipe: a pass that is under way is waited for */
+	bool retried : 1;  /* OPEN was sent a second time for a client, on a fresh transport */
 	uint32_t open_size;
 	uint8_t *open_payload; /* the OPEN that was sent, until OPENED; of a dialled session */
 	struct fdmap_files *files; /* that the MSG at hand names, being opened or open */

@@ -250,19 +250,25 @@ static int start_aside(struct session *s)
 	return err;
 }
 
+static void attempt_connect(struct session *s, const struct frame_open *o)
+{
+	struct connector_result r;
+
+	connector_connect(s->worker->daemon, o, true, &r);
+	if (r.fd == -EINPROGRESS)
+		r.fd = start_aside(s);
+	if (!s->connecting)
+		connected(s, o, &r);
+}
+
 /* The OPEN is kept for as long as the server's backlog is full. */
 void session_attempt_connect(struct session *s)
 {
-	struct connector_result r;
 	struct frame_open o;
 
 	if (frame_get_open(&o, s->open_payload, s->open_size))
 		abort(); /* it was read before */
-	connector_connect(s->worker->daemon, &o, true, &r);
-	if (r.fd == -EINPROGRESS)
-		r.fd = start_aside(s);
-	if (!s->connecting)
-		connected(s, &o, &r);
+	attempt_connect(s, &o);
 }
 
 static int accept_channel(struct session *s, const struct frame_open *o)
@@ -308,7 +314,7 @@ int session_accept(struct transport *t, const struct frame_header *h, const uint
 	}
 	memcpy(s->open_payload, payload, h->length);
 	s->open_size = h->length;
-	session_attempt_connect(s);
+	attempt_connect(s, &o);
 	return 0;
 }
 

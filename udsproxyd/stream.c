@@ -22,7 +22,8 @@
 
 #include "util.h"
 
-#define CHUNK_SMALL (8192u - sizeof(struct stream_chunk))
+#define CHUNK_HEAD offsetof(struct stream_chunk, data)
+#define CHUNK_SMALL (8192u - CHUNK_HEAD)
 #define CHUNK_LARGE (STREAM_READ_MAX + WIRE_HEADER)
 #define CHUNK_EXACT 1024u	/* up to here a chunk is made for one frame: many connections keep one that is small */
 #define CHUNK_USEFUL 512u	/* room in a chunk that is worth reading into */
@@ -48,7 +49,7 @@ void stream_pool_init(struct stream_pool *pool, struct stream_budget *budget)
 
 static struct stream_chunk *new_chunk(size_t size)
 {
-	struct stream_chunk *c = malloc(sizeof(*c) + size);
+	struct stream_chunk *c = malloc(MAX(CHUNK_HEAD + size, sizeof(*c)));
 
 	if (c)
 		*c = (struct stream_chunk){ .size = (uint32_t)size };
@@ -117,12 +118,12 @@ void stream_out_init(struct stream_out *o, struct stream_pool *pool)
 /* What it costs, here and elsewhere. */
 static void charge(struct stream_out *o, const struct stream_chunk *c)
 {
-	atomic_fetch_add(&o->pool->budget->used, sizeof(*c) + c->size + c->outside);
+	atomic_fetch_add(&o->pool->budget->used, CHUNK_HEAD + c->size + c->outside);
 }
 
 static void uncharge(struct stream_out *o, const struct stream_chunk *c)
 {
-	atomic_fetch_sub(&o->pool->budget->used, sizeof(*c) + c->size + c->outside);
+	atomic_fetch_sub(&o->pool->budget->used, CHUNK_HEAD + c->size + c->outside);
 }
 
 static void drop_first(struct stream_out *o)

@@ -637,7 +637,7 @@ static ssize_t read_more(struct transport *t, size_t len)
 static bool is_stuck(struct transport *t)
 {
 	if (!t->stuck && !timer_pending(&t->timer)) {
-		t->acked_before = t->session->out.acked;
+		t->acked_before = (uint32_t)t->session->out.acked;
 		timer_start(&t->worker->events, &t->timer, STUCK_MS);
 	}
 	return t->stuck;
@@ -809,7 +809,7 @@ static void on_timer(struct timer *timer)
 	if (!t->greeted || t->doomed) {
 		transport_broken(t, ETIMEDOUT, t->doomed ? "it was not closed" : "no greeting came");
 	} else if (t->session) {
-		t->stuck = t->session->out.acked == t->acked_before;
+		t->stuck = (uint32_t)t->session->out.acked == t->acked_before;
 		session_pump(t->session);
 	}
 }

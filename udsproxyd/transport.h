@@ -44,8 +44,8 @@ struct transport {
 	int error;	    /* errno of a write that failed, 0 */
 	uint32_t data_left; /* of a DATA frame that is passed on in pieces */
 	uint32_t wanted;    /* bytes that the frame at the head of `in` has in all; 0: not known */
+	uint32_t acked_before; /* of what the session sent (modulo 2^32), when the timer was started for it */
 	struct frame_id peer_instance;
-	uint64_t acked_before; /* of what the session sent, when the timer was started for it */
 	struct session *session; /* whom it carries, or */
 	struct link *link;	 /* the control link it is */
 	struct fifo in, out;
