@@ -325,6 +325,13 @@ bool session_ends_soon(const struct session *s)
 	return conn_complete(&s->conn) && !s->end_sent;
 }
 
+/* The last END of a connection that was dialled is in no hurry: nobody waits for it but a session over there that has nothing left,
+ * and the next OPEN on that transport takes it along. */
+bool session_has_more(const struct session *s)
+{
+	return session_ends_soon(s) || (s->dialled && s->end_sent && s->conn.flags & CONN_END_RECEIVED);
+}
+
 /* END goes when all that counts has gone, and again on a transport that comes after. */
 bool session_send_end(struct session *s)
 {

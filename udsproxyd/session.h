@@ -178,6 +178,8 @@ void session_transport_broken(struct session *s, int error, const char *why);
 struct stream_out *session_may_send(struct session *s);
 /** session_ends_soon() - END follows what there is to send */
 bool session_ends_soon(const struct session *s);
+/** session_has_more() - may what is sent now wait for company? The kernel lets it go after some 0.2 s (tcp(7): TCP_CORK) */
+bool session_has_more(const struct session *s);
 /** session_send_outside() - send to @to what the stream has to be sent next of outside, as it says. Return: bytes, or a
  * negative errno. */
 ssize_t session_send_outside(struct session *s, int to);

@@ -382,7 +382,7 @@ static size_t send_some(struct transport *t)
 	n = pieces(t, iov, &before);
 	if (!n)
 		return 0;
-	sent = kernel_write(t, iov, n, out && (stream_ends_outside(out) || session_ends_soon(t->session)) ? MSG_MORE : 0);
+	sent = kernel_write(t, iov, n, out && (stream_ends_outside(out) || session_has_more(t->session)) ? MSG_MORE : 0);
 	written(t, sent, before);
 	return sent;
 }
