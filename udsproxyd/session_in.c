@@ -54,10 +54,10 @@ static ssize_t write_local(struct session *s, const void *data, size_t len)
 static void read_before_sending(struct session *s)
 {
 	for (int i = 0; i < DATAGRAMS_MAX && s->state == SESSION_RUNNING && session_has_event(s, POLLIN); i++) {
+		transport_flush(s->transport); /* or no more is read */
 		s->readable = true;
 		if (!session_read_local(s) || !s->transport)
 			return;
-		transport_flush(s->transport);
 	}
 }
 
