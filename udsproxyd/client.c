@@ -148,6 +148,17 @@ static void begin(struct worker *w, int fd, bool control)
 static void take_over(struct worker *w, void *arg)
 {
 	begin(w, (int)(intptr_t)arg, false);
+	atomic_fetch_sub_explicit(&w->n_sessions, 1, memory_order_relaxed);
+}
+
+/* It counts from now on, or all that come meanwhile would be given to the same. Return: false and nothing happened. */
+static bool give(struct worker *to, int fd)
+{
+	atomic_fetch_add_explicit(&to->n_sessions, 1, memory_order_relaxed);
+	if (!worker_post(to, take_over, (void *)(intptr_t)fd))
+		return true;
+	atomic_fetch_sub_explicit(&to->n_sessions, 1, memory_order_relaxed);
+	return false;
 }
 
 /* The kernel wakes whoever waits, whatever else each has. */
@@ -155,7 +166,7 @@ void client_accept(struct worker *w, int fd)
 {
 	struct worker *to = worker_less_busy(w);
 
-	if (to == w || worker_post(to, take_over, (void *)(intptr_t)fd))
+	if (to == w || !give(to, fd))
 		begin(w, fd, false);
 }
 

@@ -38,6 +38,7 @@ static void on_event(struct io *io, uint32_t events);
 static void on_timer(struct timer *t);
 static int handle_idle(struct transport *t, const struct frame_header *h, const uint8_t *payload);
 static int put_older_first(struct transport *t);
+static int walk(struct transport *t, const uint8_t *data, size_t len);
 
 /* ---- life --------------------------------------------------------------------------- */
 
@@ -220,8 +221,19 @@ struct moved {
 	int fd;
 	struct frame_id peer_instance;
 	struct frame_header h;
-	uint8_t payload[];
+	size_t behind;
+	uint8_t payload[]; /* and the bytes behind it */
 };
+
+/* What was read with the frame that moved it, an ABORT perhaps, comes before what is read now. */
+static int take_behind(struct transport *t, const struct moved *m)
+{
+	const uint8_t *behind = m->payload + m->h.length;
+
+	if (fifo_add(&t->in, behind, m->behind))
+		return -ENOMEM;
+	return walk(t, behind, m->behind) || put_older_first(t) ? -EPROTO : 0;
+}
 
 static void arrive(struct worker *w, void *arg)
 {
@@ -232,7 +244,8 @@ static void arrive(struct worker *w, void *arg)
 		t->greeted = t->readable = t->writable = true;
 		t->peer_instance = m->peer_instance;
 		timer_stop(&w->events, &t->timer);
-		if (handle_idle(t, &m->h, m->payload) || put_older_first(t))
+		w->behind = m->behind;
+		if (handle_idle(t, &m->h, m->payload) || (t->fd >= 0 && take_behind(t, m)))
 			transport_broken(t, EPROTO, "the peer broke the protocol");
 		else
 			transport_again(t);
@@ -240,25 +253,31 @@ static void arrive(struct worker *w, void *arg)
 	free(m);
 }
 
+/* Ours is closed before theirs is used: who closes the last one only can rely on epoll to forget it (io_close()). */
 int transport_move(struct transport *t, struct worker *to, const struct frame_header *h,
 		   const uint8_t *payload)
 {
-	struct moved *m = malloc(sizeof(*m) + h->length);
+	size_t behind = t->worker->behind;
+	struct moved *m = malloc(sizeof(*m) + h->length + behind);
 
 	if (!m)
 		return -ENOMEM;
-	log_debug("transport %d: worker %d has it", t->fd, to->number);
 	m->fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
-	m->peer_instance = t->peer_instance;
-	m->h = *h;
-	memcpy(m->payload, payload, h->length);
-	if (m->fd < 0 || worker_post(to, arrive, m)) {
-		close_keep_errno(m->fd);
+	if (m->fd < 0) {
 		free(m);
 		return -ENOMEM;
 	}
+	m->peer_instance = t->peer_instance;
+	m->h = *h;
+	m->behind = behind;
+	memcpy(m->payload, payload, h->length + behind);
+	log_debug("transport %d: worker %d has it", t->fd, to->number);
 	io_stop(&t->worker->events, &t->io); /* or it would go on telling of what is open still */
 	transport_close(t);
+	if (worker_post(to, arrive, m)) { /* then it is as if it had broken */
+		close(m->fd);
+		free(m);
+	}
 	return 0;
 }
 
@@ -526,6 +545,7 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	t->wanted = WIRE_HEADER + h.length;
 	if (len < t->wanted)
 		return 0;
+	t->worker->behind = len - t->wanted;
 	t->wanted = 0;
 	n = handle_frame(t, &h, data + WIRE_HEADER);
 	/* Of a MSG the first bytes went with the descriptors; the others are like DATA. */

@@ -79,7 +79,7 @@ struct worker {
 	struct io posts_io; /* of an eventfd */
 
 	LIST_HEAD(, session) sessions;
-	atomic_uint n_sessions;
+	atomic_uint n_sessions; /* and clients that were given to it */
 	LIST_HEAD(, expected) expected; /* channels without a session: channel.c */
 	LIST_HEAD(, session) waiting; /* for a pipe to deliver what an ORDER names */
 	LIST_HEAD(, transport) transports;
@@ -97,6 +97,8 @@ struct worker {
 	struct timer owing_timer;
 	struct splices splices;
 	struct stream_pool pool;
+
+	size_t behind; /* bytes that were read with the frame that is handed out, and follow it */
 
 	/* Where an event's bytes pass through, towards the transport (where they are not read to where
 	 * they are kept) and from it; what is left of them after the event is in a fifo. */
