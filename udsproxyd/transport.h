@@ -70,9 +70,8 @@ void transport_close(struct transport *t);
 void transport_abort(struct transport *t, int error, const char *why);
 /** transport_again() - have it and what it carries pumped once more, after the others */
 void transport_again(struct transport *t);
-/** transport_move() - let another worker have it, whose transport_take() it is given to with this frame
- * of the peer's. Return: 0, also when it is lost for want of memory; or a negative errno and it
- * stays here. */
+/** transport_move() - let another worker have it, with this frame of the peer's, which is handled there as if it had just come,
+ * and what was read behind it. Return: 0, also when it is lost for want of memory; or a negative errno and it stays here. */
 int transport_move(struct transport *t, struct worker *to, const struct frame_header *h,
 		   const uint8_t *payload);
 /** transport_broken() - close it because of @error (errno); whom it carries is told */

@@ -233,10 +233,10 @@ static void qemu_says(const char *line)
 
 static void client_gets(const char *expected)
 {
+	size_t n = fifo_len(&t.to_client);
 	char got[4096];
 
-	snprintf(got, sizeof(got), "%.*s", (int)fifo_len(&t.to_client),
-		 (char *)fifo_peek(&t.to_client));
+	snprintf(got, sizeof(got), "%.*s", (int)n, n ? (char *)fifo_peek(&t.to_client) : "");
 	ck_assert_str_eq(got, expected);
 	fifo_skip(&t.to_client, fifo_len(&t.to_client));
 }
