@@ -89,7 +89,9 @@ static const char *attach_visitor(struct visitor *v, struct buf *payload)
 	if (!k->keep || k->abandoned)
 		return "the program does not outlive its client";
 	/* The old connection may not know yet that it is broken. If it is not, who has it is not to come back: the
-	 * two would take the program from each other for ever. */
+	 * two would take the program from each other for ever. What it has not read is taken back before: it may say so into
+	 * the same pipe. */
+	outputs_detach(&k->outputs, true);
 	keeper_tell_taken(k);
 	keeper_hang_up(k, true);
 	outputs_attach(&k->outputs, &v->fds, 1, numbers);

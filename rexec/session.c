@@ -768,7 +768,9 @@ static int ask_attach(struct session *s, int sock, int theirs, struct frame_in *
 	if (s->started)
 		frame_skip(in);
 	frame_start(&f, REQUEST_CONFIRM);
-	return send_frame(sock, &f, NULL, deadline);
+	err = send_frame(sock, &f, NULL, deadline);
+	/* It may be another's by now, which is said behind STARTED. */
+	return err == -EPIPE || err == -ECONNRESET ? 0 : err;
 }
 
 int session_attach(struct session *s, int timeout_ms)
