@@ -20,6 +20,7 @@
 #include "util.h"
 
 #define REQUEST_MS 10000 /* to ask, and to send what belongs to it */
+#define UNWATCHED_MS 10	 /* most have their answer before that, and nobody has to look whether they leave */
 #define DESCRIPTORS_LOST "descriptors were lost: too many are open"
 
 enum client_state {
@@ -36,7 +37,7 @@ struct client {
 	struct worker *worker;
 	int fd; /* the private connection */
 	struct io io;
-	struct timer timer; /* until it has asked */
+	struct timer timer; /* until it has asked; then, until it is watched */
 	bool control;
 	enum client_state state;
 	struct session *session; /* WAITS */
@@ -133,6 +134,12 @@ static struct client *client_new(struct worker *w, int fd, bool control)
 	return c;
 }
 
+static void watch(struct client *c)
+{
+	if (io_start(&c->worker->events, &c->io, c->fd, EPOLLIN))
+		leave(c);
+}
+
 /* The request has nearly always come with the connection: look at once. */
 static void begin(struct worker *w, int fd, bool control)
 {
@@ -141,8 +148,12 @@ static void begin(struct worker *w, int fd, bool control)
 	if (!c)
 		return;
 	on_client(&c->io, 0);
-	if (c->fd >= 0 && io_start(&w->events, &c->io, fd, EPOLLIN))
-		leave(c);
+	if (c->fd < 0)
+		return;
+	if (c->state == CLIENT_WAITS)
+		timer_start(&w->events, &c->timer, UNWATCHED_MS);
+	else
+		watch(c);
 }
 
 static void take_over(struct worker *w, void *arg)
@@ -502,6 +513,8 @@ static void on_timer(struct timer *t)
 {
 	struct client *c = CONTAINER_OF(t, struct client, timer);
 
-	if (c->state != CLIENT_WAITS)
+	if (c->state == CLIENT_WAITS && c->io.fd < 0)
+		watch(c);
+	else if (c->state != CLIENT_WAITS)
 		client_end(c);
 }

@@ -280,7 +280,7 @@ void session_other_end_closed(struct session *s)
 }
 
 /* Before an orderly close: what is unread would turn it into a reset (unix(7)), be it the byte of
- * ours or what was on its way to a reader that is gone. */
+ * ours or what was on its way to a reader that is gone. Behind the end that was read there is nothing. */
 static void discard_unread(struct session *s)
 {
 	struct fdset set;
@@ -288,8 +288,10 @@ static void discard_unread(struct session *s)
 
 	if (s->fd < 0 || !session_is_connection(s))
 		return;
-	if (!(s->conn.flags & CONN_STOP_RECEIVED)) /* or it was done then */
+	if (s->primed) /* or it was done when STOP came */
 		shutdown(s->fd, SHUT_RD);
+	else if (!(s->conn.flags & CONN_STOP_RECEIVED))
+		return;
 	do {
 		more = fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound),
 				  MSG_DONTWAIT, &set) > 0 || set.n;
