@@ -14,6 +14,7 @@
 
 #define PATIENCE_MS 30000 /* for a pass that is said to be under way */
 #define DATAGRAMS_MAX 512 /* more than a socket's buffer has (default 277) */
+#define READER_BUFFER 400000 /* for a reader that does not keep up; the kernel doubles it, for what it needs itself */
 
 bool session_passes_on(const struct session *s, uint8_t type)
 {
@@ -49,6 +50,20 @@ static ssize_t write_local(struct session *s, const void *data, size_t len)
 			  s->explicit ? &s->credentials : NULL);
 }
 
+/* The kernel tells of room when a quarter of the buffer is left. Of the usual one (208 KiB) a busy reader has read that before we
+ * are running, and sleeps. So, the first time that it is full, it becomes larger; but that of a socket which was
+ * passed to us is its owner's. Return: is there more room now? */
+static bool widen(struct session *s)
+{
+	int size = READER_BUFFER;
+
+	if (s->wide || s->local != SESSION_STREAM || (s->channel && s->channel->ours))
+		return false;
+	s->wide = true;
+	return !setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) || /* or as much as anybody may */
+	       !setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 /* When a send finds a datagram socket closed, the kernel throws away what that had sent before: so that
  * is read first, as much as there can be. */
 static void read_before_sending(struct session *s)
@@ -72,6 +87,8 @@ static ssize_t deliver(struct session *s, const void *data, size_t len)
 	session_notice_pass(s);
 	if (s->fd >= 0 && conn_writes(&s->conn)) {
 		n = s->writable ? write_local(s, data, len) : -EAGAIN;
+		if (n == -EAGAIN && s->writable && widen(s))
+			n = write_local(s, data, len);
 		if (n == -EAGAIN) {
 			s->writable = false;
 			return n;
@@ -191,6 +208,8 @@ bool session_drain(struct session *s)
 		return true;
 	while (p->filled && s->writable && n >= 0) {
 		n = splice_drain(p, s->fd, p->filled);
+		if (n == -EAGAIN && widen(s))
+			n = splice_drain(p, s->fd, p->filled);
 		if (n == -EAGAIN)
 			s->writable = false;
 		else if (n > 0)
