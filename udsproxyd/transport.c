@@ -3,9 +3,9 @@
  * Theory of operation
  *
  * The socket is registered once, edge-triggered. An event sets `readable` and `writable`; a
- * read or write that says EAGAIN clears them, or a read of less than there was room for. Everything else is done by turns of
- * session_pump() (or of the control link), which call transport_receive() and
- * transport_flush() until neither gets anywhere.
+ * read or write that says EAGAIN clears them, or a read of less than there was room for.
+ * Everything else is done by turns of session_pump() (or of the control link), which call
+ * transport_receive() and transport_flush() until neither gets anywhere.
  *
  * transport_receive() reads into the worker's buffer and feeds from there; only what was not
  * taken is copied to `in`. While `in` holds bytes, they are fed first, and the socket is read
@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "canon.h"
+#include "fdpass.h"
 #include "link.h"
 #include "session.h"
 #include "splice.h"
@@ -325,8 +326,10 @@ static size_t kernel_write(struct transport *t, struct iovec *iov, int n, int fl
 	ssize_t sent;
 
 	flags |= MSG_NOSIGNAL | MSG_DONTWAIT;
+	if (n == 1)
+		return write_result(t, fd_sendmsg(t->fd, iov->iov_base, iov->iov_len, flags, NULL, NULL));
 	do
-		sent = n == 1 ? send(t->fd, iov->iov_base, iov->iov_len, flags) : sendmsg(t->fd, &msg, flags);
+		sent = sendmsg(t->fd, &msg, flags);
 	while (sent < 0 && errno == EINTR);
 	return write_result(t, sent < 0 ? -errno : sent);
 }
