@@ -87,6 +87,7 @@ static void close_local(struct session *s)
 {
 	struct worker *w = s->worker;
 
+	session_end_reader(s);
 	if (s->dgram)
 		dgram_end(s);
 	if (s->channel) {

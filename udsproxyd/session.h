@@ -89,7 +89,7 @@ struct session {
 	bool large : 1;    /* what was read last filled its room */
 	bool waiting : 1;  /* for pipes: an ORDER is not fulfilled yet */
 	bool explicit : 1; /* messages carry `credentials` */
-	bool wide : 1;	   /* fd has been given more room */
+	bool wide : 1;	   /* fd has a larger buffer, and counts among those that do */
 	bool patient : 1;  /* for a pipe: a pass that is under way is waited for */
 	bool retried : 1;  /* OPEN was sent a second time for a client, on a fresh transport */
 	uint32_t open_size;

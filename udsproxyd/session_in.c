@@ -15,6 +15,9 @@
 #define PATIENCE_MS 30000 /* for a pass that is said to be under way */
 #define DATAGRAMS_MAX 512 /* more than a socket's buffer has (default 277) */
 #define READER_BUFFER 400000 /* for a reader that does not keep up; the kernel doubles it, for what it needs itself */
+#define READERS_WIDE_MAX 256 /* that have it at once: some 200 MiB of the kernel's memory */
+
+static atomic_uint readers_wide;
 
 bool session_passes_on(const struct session *s, uint8_t type)
 {
@@ -59,9 +62,19 @@ static bool widen(struct session *s)
 
 	if (s->wide || s->local != SESSION_STREAM || (s->channel && s->channel->ours))
 		return false;
-	s->wide = true;
-	return !setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) || /* or as much as anybody may */
-	       !setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	s->wide = atomic_fetch_add(&readers_wide, 1) < READERS_WIDE_MAX &&
+		  (!setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) || /* or as much as anybody may */
+		   !setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)));
+	if (!s->wide)
+		atomic_fetch_sub(&readers_wide, 1);
+	return s->wide;
+}
+
+void session_end_reader(struct session *s)
+{
+	if (s->wide)
+		atomic_fetch_sub(&readers_wide, 1);
+	s->wide = false;
 }
 
 /* When a send finds a datagram socket closed, the kernel throws away what that had sent before: so that

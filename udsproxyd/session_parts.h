@@ -93,6 +93,8 @@ void session_send_opened(struct transport *t, int error, const char *reason);
 
 /** session_read_local() - one read of the local end; true when it got anywhere; may end it */
 bool session_read_local(struct session *s);
+/** session_end_reader() - before the local end is closed: another's may have a larger buffer now */
+void session_end_reader(struct session *s);
 /** session_send_open() - OPEN, as it is remembered */
 void session_send_open(struct session *s);
 /** session_answer_is_late() - the timer of OPENING: wait on, or not; may end it */
