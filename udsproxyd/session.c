@@ -280,18 +280,15 @@ void session_other_end_closed(struct session *s)
 		transport_again(s->transport);
 }
 
-/* Before an orderly close: what is unread would turn it into a reset (unix(7)), be it the byte of
- * ours or what was on its way to a reader that is gone. Behind the end that was read there is nothing. */
+/* Before an orderly close: what is unread would turn it into a reset (unix(7)), be it an urgent byte that a look at the queue does
+ * not show, or what was on its way to a reader that is gone. Nothing can follow: its writer has ended, or STOP has
+ * shut it down. */
 static void discard_unread(struct session *s)
 {
 	struct fdset set;
 	bool more;
 
 	if (s->fd < 0 || !session_is_connection(s))
-		return;
-	if (s->primed) /* or it was done when STOP came */
-		shutdown(s->fd, SHUT_RD);
-	else if (!(s->conn.flags & CONN_STOP_RECEIVED))
 		return;
 	do {
 		more = fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound),

@@ -15,7 +15,7 @@
 #define PATIENCE_MS 30000 /* for a pass that is said to be under way */
 #define DATAGRAMS_MAX 512 /* more than a socket's buffer has (default 277) */
 #define READER_BUFFER 400000 /* for a reader that does not keep up; the kernel doubles it, for what it needs itself */
-#define READERS_WIDE_MAX 256 /* that have it at once: some 200 MiB of the kernel's memory */
+#define READERS_WIDE_MAX 256 /* that are written to at once and have it: some 200 MiB of the kernel's memory */
 
 static atomic_uint readers_wide;
 
@@ -58,9 +58,12 @@ static ssize_t write_local(struct session *s, const void *data, size_t len)
  * passed to us is its owner's. Return: is there more room now? */
 static bool widen(struct session *s)
 {
-	int size = READER_BUFFER;
+	int size = READER_BUFFER, present = 0;
+	socklen_t len = sizeof(present);
 
 	if (s->wide || s->local != SESSION_STREAM || (s->channel && s->channel->ours))
+		return false;
+	if (getsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &present, &len) || present >= 2 * size)
 		return false;
 	s->wide = atomic_fetch_add(&readers_wide, 1) < READERS_WIDE_MAX &&
 		  (!setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) || /* or as much as anybody may */

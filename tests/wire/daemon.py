@@ -10,6 +10,7 @@ Without a hold time unless told so: then a connection ends with its transport.
 BIN in the environment is where the program is.
 """
 
+import fcntl
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 import peer as wire
@@ -31,6 +33,20 @@ def wait_for(condition, seconds=10):
 	while not (value := condition()) and time.monotonic() < end:
 		time.sleep(0.01)
 	return value
+
+
+def queued(s):
+	"""Bytes that can be read."""
+	return struct.unpack("i", fcntl.ioctl(s, termios.FIONREAD, bytes(4)))[0]
+
+
+def settled(s):
+	"""The same, when no more have come for a while."""
+	n = -1
+	while n != queued(s):
+		n = queued(s)
+		wait_for(lambda: queued(s) != n, 0.2)
+	return n
 
 
 def free_port(address):

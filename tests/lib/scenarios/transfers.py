@@ -46,6 +46,26 @@ class BytesBehindAnUrgentOneArrive(Scenario):
 			expect(receive(sock, 4), b"next")
 
 
+class AnUrgentByteAtTheEndIsNoReset(Scenario):
+	"""Behind it the writer half-closes: a reader that does not care for it sees the end, and so does the writer when that closes."""
+
+	rounds = 20
+
+	def server(self, listener):
+		for _ in range(self.rounds):
+			with listener.accept()[0] as sock:
+				expect(receive_all(sock), b"abc")
+				sock.sendall(b"answer")
+
+	def client(self):
+		for _ in range(self.rounds):
+			with self.connect() as sock:
+				sock.sendall(b"abc")
+				sock.send(b"!", socket.MSG_OOB)
+				sock.shutdown(socket.SHUT_WR)
+				expect(receive_all(sock), b"answer")
+
+
 class HalfCloseKeepsData(Scenario):
 	"""The reply arrives after the client's half-close: SHUT_WR ends one direction and nothing else."""
 
