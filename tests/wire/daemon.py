@@ -10,7 +10,6 @@ Without a hold time unless told so: then a connection ends with its transport.
 BIN in the environment is where the program is.
 """
 
-import fcntl
 import os
 import shutil
 import socket
@@ -18,11 +17,11 @@ import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 
 import peer as wire
 from peer import Peer, TOP, string, u16, u32
+from proxyends import queued
 
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
 
@@ -35,13 +34,8 @@ def wait_for(condition, seconds=10):
 	return value
 
 
-def queued(s):
-	"""Bytes that can be read."""
-	return struct.unpack("i", fcntl.ioctl(s, termios.FIONREAD, bytes(4)))[0]
-
-
 def settled(s):
-	"""The same, when no more have come for a while."""
+	"""queued(), when no more have come for a while."""
 	n = -1
 	while n != queued(s):
 		n = queued(s)

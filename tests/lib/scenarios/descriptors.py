@@ -5,15 +5,13 @@ Each is two scenarios: the client gives and the server takes, and the other way 
 udsproxyd-passes-descriptors.py.
 """
 
-import array
 import fcntl
 import os
 import socket
 import stat
-import termios
 import time
 
-from .scenario import PATIENCE, Scenario, check_echo, expect, pattern, receive, receive_all
+from .scenario import PATIENCE, Scenario, check_echo, expect, pattern, queued, receive, receive_all
 
 
 def pass_fds(sock, data, *fds):
@@ -249,9 +247,7 @@ class PipeIsNotOvertaken:
 		fd = take_fds(sock, b"p")
 		for i in range(50):
 			expect(receive(sock, 1), b"m")
-			waiting = array.array("i", [0])
-			fcntl.ioctl(fd, termios.FIONREAD, waiting)
-			expect(waiting[0], 1000, "bytes in the pipe")
+			expect(queued(fd), 1000, "bytes in the pipe")
 			expect(os.read(fd, 1000), pattern(1000, i))
 			sock.sendall(b"n")
 

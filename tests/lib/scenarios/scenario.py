@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 
-from proxyends import expect, pattern  # noqa: F401: scenarios take them from here
+from proxyends import expect, pattern, queued  # noqa: F401: scenarios take them from here
 
 FULL = bool(os.environ.get("FULL"))
 SANITIZED = os.environ.get("FLAVOUR") in ("asan", "tsan")
