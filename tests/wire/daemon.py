@@ -118,9 +118,11 @@ class Daemon:
 
 	def is_clean(self, seconds=10):
 		"""With everything ended, has it no descriptor left but those that it started with?"""
-		self.peer.close()
-		# One is kept for a while for each name that a client has asked for.
-		return wait_for(lambda: len(self.descriptors()) - len(os.listdir(self.runtime + "/names")) <= self.baseline, seconds)
+		def clean():
+			self.peer.close()	# what was dialled just now has perhaps not been welcomed before
+			# One is kept for a while for each name that a client has asked for.
+			return len(self.descriptors()) - len(os.listdir(self.runtime + "/names")) <= self.baseline
+		return wait_for(clean, seconds)
 
 	def memory(self):
 		"""Resident, in KiB."""
