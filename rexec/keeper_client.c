@@ -93,6 +93,7 @@ void keeper_hang_up(struct keeper *k, bool lost)
 	replace_fd(&k->life, -1);
 	replace_fd(&k->peer, -1);
 	outputs_detach(&k->outputs, lost);
+	pty_detach(&k->pty);
 }
 
 void keeper_client_gone(struct keeper *k)

@@ -111,8 +111,13 @@ void pty_start(struct pty *p, struct loop *l)
 {
 	if (p->master < 0)
 		return;
-	flow_start(&p->out, l, p->master, -1, &out_hooks, p);
-	flow_hold(&p->out, PTY_HOLD);
+	flow_start(&p->out, l, p->master, -1, &out_hooks, p); /* as much as a flow queues, and no more yet */
+}
+
+void pty_detach(struct pty *p)
+{
+	if (p->out.loop)
+		flow_hold(&p->out, PTY_HOLD);
 }
 
 void pty_attach(struct pty *p, struct loop *l, int client)
@@ -124,6 +129,7 @@ void pty_attach(struct pty *p, struct loop *l, int client)
 	}
 	p->client = client;
 	flow_start(&p->in, l, client, p->master, &in_hooks, p);
+	flow_hold(&p->out, PTY_HOLD);
 	flow_retarget(&p->out, client);
 }
 

@@ -3,7 +3,8 @@
  * pty.h - the terminal that a keeper makes for its program
  *
  * The program has the slave, and it is its controlling terminal. The keeper has the master and carries
- * it to a socket of the client's (owntty.h). While there is none, what the program writes is held, the
+ * it to a socket of the client's (owntty.h). Whoever has started the program is waited for, and the
+ * program waits, too, when it writes much. Later, while there is no client, what it writes is held, the
  * last PTY_HOLD bytes of it.
  */
 #ifndef PTY_H
@@ -41,6 +42,8 @@ int pty_open(struct pty *p, const struct request_terminal *like, uid_t uid);
 void pty_start(struct pty *p, struct loop *l);
 /** pty_attach() - carry it to @client (taken) from now on, a former one is hung up */
 void pty_attach(struct pty *p, struct loop *l, int client);
+/** pty_detach() - whoever has started the program is gone, and not waited for any more. No-op for none. */
+void pty_detach(struct pty *p);
 /** pty_resize() - give it this size; the program gets SIGWINCH when that changes it */
 void pty_resize(struct pty *p, const struct request_terminal *size);
 /** pty_drained() - the program has ended: has all that it wrote been taken, or will nobody? Always

@@ -256,6 +256,17 @@ def own_terminal():
 	check("its end comes behind what was written", sock.recv(10), b"")
 	check("and then the program's", receive_frame(session.sock), (EXITED, b"\0\4\0\0"))
 	send_frame(session.sock, DONE)
+	session = Session(["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; echo ."], fds=[(n, TERMINAL, HELD) for n in range(3)])
+	wait_for(lambda: not alive(session.pid), 1)	# it must not get as far as that
+	sock = connect(session.dir + ".keeper")
+	send_frame(sock, TTY, text(""))
+	receive_frame(sock)
+	said = b""
+	while not said.endswith(b".\r\n"):
+		said += sock.recv(10000)
+	check("whoever started a program may be late to take its terminal: nothing is lost", len(said), 300003)
+	check("and then it ends", receive_frame(session.sock), (EXITED, b"\0\0\0\0"))
+	send_frame(session.sock, DONE)
 	check("without one there is none", Session(["sleep", "9"]).visit(TTY, text(""))[1], 25)
 	session = Session(["sh", "-c", "echo words; kill -HUP $$"], fds=[(n, TERMINAL, HELD) for n in range(3)])
 	check("a program whose terminal nobody takes is told of all the same", receive_frame(session.sock),
