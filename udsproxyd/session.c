@@ -190,12 +190,11 @@ void session_end(struct session *s)
 		channel_unref(p->channel);
 		free(p);
 	}
-	/* The messages that announce these are lost with us: nobody will answer. */
+	/* What was not delivered of the messages that announce these is lost with us. */
 	while ((p = s->announced)) {
 		s->announced = p->next;
 		if ((s->conn.flags & ended) != ended && is_opening(p->channel))
-			session_abort(p->channel->session, ECONNRESET,
-				      "the connection that announces it is lost");
+			session_forsake(p->channel->session);
 		channel_unref(p->channel);
 		free(p);
 	}

@@ -91,6 +91,7 @@ struct session {
 	bool explicit : 1; /* messages carry `credentials` */
 	bool wide : 1;	   /* fd has a larger buffer, and counts among those that do */
 	bool patient : 1;  /* for a pipe: a pass that is under way is waited for */
+	bool forsaken : 1; /* its descriptor's message has perhaps been lost: the answer to OPEN is not waited for long */
 	bool retried : 1;  /* OPEN was sent a second time for a client, on a fresh transport */
 	uint32_t open_size;
 	uint8_t *open_payload; /* the OPEN that was sent, until OPENED; of a dialled session */

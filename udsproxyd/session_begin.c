@@ -76,10 +76,20 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 	return s;
 }
 
+void session_forsake(struct session *s)
+{
+	s->forsaken = true;
+	timer_start(&s->worker->events, &s->timer, OPENING_MS);
+}
+
 void session_answer_is_late(struct session *s)
 {
 	struct transport *t = s->transport;
 
+	if (s->forsaken) {
+		session_abort(s, ECONNRESET, "the connection that announces it is lost");
+		return;
+	}
 	/* A channel's answer waits for the message, which may be behind a slow reader. */
 	if (!t || (t->greeted && s->channel))
 		return;

@@ -99,6 +99,9 @@ void session_end_reader(struct session *s);
 void session_send_open(struct session *s);
 /** session_answer_is_late() - the timer of OPENING: wait on, or not; may end it */
 void session_answer_is_late(struct session *s);
+/** session_forsake() - of a channel in OPENING: its message went with a connection that is lost. If it was delivered, the answer
+ * comes soon; if not, never */
+void session_forsake(struct session *s);
 /** session_attempt_connect() - connect to the server that OPEN names, once more; may end it */
 void session_attempt_connect(struct session *s);
 /** session_forget_connecting() - an attempt that waits for a file system: nobody waits for it */
