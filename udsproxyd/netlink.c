@@ -90,7 +90,10 @@ int netlink_tun_has_pi(const char *name)
 	return !a || RTA_PAYLOAD(a) < 1 ? -ENODATA : *(const uint8_t *)RTA_DATA(a) != 0;
 }
 
-int netlink_peer_closed(int fd)
+/* What unix_diag shows of the UNIX socket @inode: the attribute @type of it, within @answer, at least so large. Return: 0, -ENOTCONN
+ * when it has none, or another negative errno. */
+static int show_socket(uint32_t inode, uint32_t show, unsigned short type, size_t size, union answer *answer,
+		       const void **found)
 {
 	struct {
 		struct nlmsghdr header;
@@ -101,29 +104,62 @@ int netlink_peer_closed(int fd)
 			    .nlmsg_flags = NLM_F_REQUEST },
 		.socket = { .sdiag_family = AF_UNIX,
 			    .udiag_states = UINT32_MAX,
-			    .udiag_show = UDIAG_SHOW_PEER,
+			    .udiag_ino = inode,
+			    .udiag_show = show,
 			    .udiag_cookie = { ~0u, ~0u } },
 	};
-	const struct rtattr *peer;
-	union answer answer;
-	struct stat st;
-	uint32_t inode;
-	int err;
+	const struct rtattr *a;
+	int err = ask(NETLINK_SOCK_DIAG, &question.header, answer);
 
-	if (fstat(fd, &st))
-		return -errno;
-	question.socket.udiag_ino = (uint32_t)st.st_ino;
-	err = ask(NETLINK_SOCK_DIAG, &question.header, &answer);
 	if (err)
 		return err;
-	if (answer.header.nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
+	if (answer->header.nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
 		return -EBADMSG;
-	peer = find((const struct rtattr *)((const char *)NLMSG_DATA(&answer.header) +
-					    NLMSG_ALIGN(sizeof(struct unix_diag_msg))),
-		    NLMSG_PAYLOAD(&answer.header, sizeof(struct unix_diag_msg)), UNIX_DIAG_PEER);
-	if (!peer || RTA_PAYLOAD(peer) < sizeof(inode))
+	a = find((const struct rtattr *)((const char *)NLMSG_DATA(&answer->header) +
+					 NLMSG_ALIGN(sizeof(struct unix_diag_msg))),
+		 NLMSG_PAYLOAD(&answer->header, sizeof(struct unix_diag_msg)), type);
+	if (!a || RTA_PAYLOAD(a) < size)
 		return -ENOTCONN;
-	/* A socket that nobody has open has no inode. */
-	memcpy(&inode, RTA_DATA(peer), sizeof(inode));
-	return inode == 0;
+	*found = RTA_DATA(a);
+	return 0;
+}
+
+/* The inode of the socket that @fd is connected to; 0: nobody has it open. */
+static int peer_inode(int fd, uint32_t *inode)
+{
+	union answer answer;
+	const void *peer;
+	struct stat st;
+	int err = fstat(fd, &st) ? -errno : 0;
+
+	if (!err)
+		err = show_socket((uint32_t)st.st_ino, UDIAG_SHOW_PEER, UNIX_DIAG_PEER, sizeof(*inode),
+				  &answer, &peer);
+	if (!err)
+		memcpy(inode, peer, sizeof(*inode));
+	return err;
+}
+
+int netlink_peer_closed(int fd)
+{
+	uint32_t inode;
+	int err = peer_inode(fd, &inode);
+
+	return err ? err : inode == 0;
+}
+
+int netlink_peer_cannot_write(int fd)
+{
+	uint32_t inode, memory[SK_MEMINFO_SNDBUF + 1];
+	union answer answer;
+	const void *shown;
+	int err = peer_inode(fd, &inode);
+
+	if (err || !inode)
+		return err;
+	err = show_socket(inode, UDIAG_SHOW_MEMINFO, UNIX_DIAG_MEMINFO, sizeof(memory), &answer, &shown);
+	if (err)
+		return err;
+	memcpy(memory, shown, sizeof(memory));
+	return memory[SK_MEMINFO_WMEM_ALLOC] > memory[SK_MEMINFO_SNDBUF] / 4;
 }

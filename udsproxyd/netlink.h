@@ -14,5 +14,8 @@ int netlink_tun_has_pi(const char *name);
  * No event tells, only sending does. Return: 1, 0, or a negative errno: -ENOTCONN, it is not
  * connected (any more); -ENOENT, it is of another network namespace, or the kernel cannot tell. */
 int netlink_peer_closed(int fd);
+/** netlink_peer_cannot_write() - has the UNIX socket that @fd is connected to so much unread that poll(2) does not tell of room
+ * there: more than a quarter of its buffer? Return: as netlink_peer_closed(). */
+int netlink_peer_cannot_write(int fd);
 
 #endif

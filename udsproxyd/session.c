@@ -590,6 +590,7 @@ static void on_timer(struct timer *t)
 		return;
 	case SESSION_RUNNING:
 		s->patient = false;
+		session_make_way(s);
 		session_pump(s);
 		return;
 	case SESSION_PARKED:

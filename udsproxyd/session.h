@@ -67,7 +67,7 @@ struct session {
 	struct stream_in in;
 	struct frame_id id;
 	struct io io;	    /* of the local end, once it runs */
-	struct timer timer; /* of OPENING and CONNECTING; and of patience */
+	struct timer timer; /* of OPENING and CONNECTING; of patience; and of a byte that stays */
 
 	int fd; /* the local end, -1 before and after; a channel's fd belongs to the channel too */
 	struct conn conn;

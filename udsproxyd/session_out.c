@@ -11,8 +11,11 @@
 #include "bulk.h"
 #include "channel.h"
 #include "fdmap.h"
+#include "netlink.h"
 #include "util.h"
 
+#define STICKY_MS 20 /* a byte that stays may be in its writer's way so long, once */
+#define TINY 64	     /* bytes that are in nobody's way */
 #define READ_SMALL 8128 /* where no more is expected; with a frame's and a chunk's heads some 8 KiB */
 
 /* The byte that is done with makes way for others. */
@@ -33,6 +36,21 @@ static bool primed_is_readable(struct session *s)
 	if (ioctl(s->fd, FIONREAD, &n))
 		return false;
 	return n > 1 || session_has_event(s, POLLRDHUP);
+}
+
+/* The last byte holds all the memory that it came with. To a writer whose buffer is small that may be all that there is. */
+static void make_way_later(struct session *s, size_t n)
+{
+	if (s->primed && n > TINY)
+		timer_start(&s->worker->events, &s->timer, STICKY_MS);
+}
+
+void session_make_way(struct session *s)
+{
+	if (!s->primed || !s->sticky || netlink_peer_cannot_write(s->fd) != 1)
+		return;
+	take_primed(s);
+	s->sticky = false;
 }
 
 /* Will nothing more come from it? An empty packet reads like the end: there must be nothing behind. */
@@ -126,11 +144,12 @@ static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct 
 {
 	bool drained;
 	int queued = 0;
-	ssize_t n = 0;
+	ssize_t n = 0, most;
 
 	if (!ioctl(s->fd, FIONREAD, &queued) && queued > 1) {
-		n = fd_recv_tied(s->fd, data, MIN((size_t)queued, len) - 1, set, tied, &drained);
-		if (n <= 0 || set->n)
+		most = (ssize_t)MIN((size_t)queued, len) - 1;
+		n = fd_recv_tied(s->fd, data, (size_t)most, set, tied, &drained);
+		if (n <= 0 || (set->n && n < most)) /* behind a message with descriptors begins another */
 			return n;
 	}
 	s->primed = fd_peek_plain(s->fd, data + n);
@@ -151,8 +170,11 @@ static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct f
 	case SESSION_PIPE:
 		return channel_read(s->channel, data, len);
 	case SESSION_STREAM:
-		if (s->sticky)
-			return read_sticky(s, data, len, set, tied);
+		if (s->sticky) {
+			n = read_sticky(s, data, len, set, tied);
+			make_way_later(s, n > 0 ? (size_t)n : 0);
+			return n;
+		}
 		n = fd_recv_tied(s->fd, data, len, set, tied, &drained);
 		s->readable &= s->unsure || !drained;
 		return n;

@@ -93,6 +93,8 @@ void session_send_opened(struct transport *t, int error, const char *reason);
 
 /** session_read_local() - one read of the local end; true when it got anywhere; may end it */
 bool session_read_local(struct session *s);
+/** session_make_way() - nothing has come for a while: a byte that stays unread must not keep its writer from writing */
+void session_make_way(struct session *s);
 /** session_end_reader() - before the local end is closed: another's may have a larger buffer now */
 void session_end_reader(struct session *s);
 /** session_send_open() - OPEN, as it is remembered */

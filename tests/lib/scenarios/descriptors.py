@@ -7,6 +7,7 @@ udsproxyd-passes-descriptors.py.
 
 import fcntl
 import os
+import select
 import socket
 import stat
 import time
@@ -132,6 +133,50 @@ class SocketpairEndThatIsKeptCrosses:
 			other.sendall(b"answer")
 			other.shutdown(socket.SHUT_WR)
 			expect(receive(sock, 4), b"seen")
+
+
+@both_ways
+class SocketpairEndWithASmallBufferCrosses:
+	"""Its writer, who may wait in send(2) or in poll(2), goes on when what it wrote was read."""
+
+	SIZES = 2304, 8192, 32768, 50000
+
+	def give(self, sock):
+		for _ in self.SIZES:
+			mine, other = socket.socketpair()
+			pass_fds(sock, b"p", other.detach())
+			expect(receive_all(mine), pattern(300000))
+
+	def take(self, sock):
+		for size in self.SIZES:
+			with socket.socket(fileno=take_fds(sock, b"p")) as other:
+				other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+				other.sendall(pattern(100000))
+				other.setblocking(False)
+				rest = memoryview(pattern(300000))[100000:]
+				while rest:
+					expect(bool(select.select([], [other], [], 5 * PATIENCE)[1]), True, "room")
+					rest = rest[other.send(rest):]
+
+
+@both_ways
+class MessageOverASocketpairEndIsWhole:
+	"""Its bytes come with its descriptors, to the last one."""
+
+	def give(self, sock):
+		mine, other = socket.socketpair()
+		pass_fds(sock, b"p", other.detach())
+		for _ in range(20):
+			for fd in take_fds(mine, b"a header", 2):
+				os.close(fd)
+			mine.sendall(b"next")
+		expect(receive_all(mine), b"")
+
+	def take(self, sock):
+		with socket.socket(fileno=take_fds(sock, b"p")) as other:
+			for _ in range(20):
+				pass_fds(other, b"a header", *os.pipe())
+				receive(other, 4)
 
 
 @both_ways
