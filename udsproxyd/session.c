@@ -374,11 +374,11 @@ static void apply(struct session *s, unsigned actions)
 		return;
 	}
 	/* A close says it all, if nobody else has the socket, and wakes who is at the other end once rather than twice. */
-	if (actions & CONN_SHUT_LOCAL && !(actions & CONN_CLOSE_LOCAL && !s->channel) && s->fd >= 0 &&
-	    session_is_connection(s))
+	if (actions & CONN_SHUT_LOCAL && !s->closed_there && !(actions & CONN_CLOSE_LOCAL && !s->channel) &&
+	    s->fd >= 0 && session_is_connection(s))
 		shutdown(s->fd, SHUT_WR);
 	/* A sender of datagrams sees EPIPE then; but not when this was a close, that is ECONNREFUSED. */
-	if (actions & CONN_STOP_LOCAL && s->fd >= 0 &&
+	if (actions & CONN_STOP_LOCAL && !s->closed_there && s->fd >= 0 &&
 	    (session_is_connection(s) || (s->local == SESSION_DATAGRAM && !(actions & CONN_CLOSE_LOCAL))))
 		shutdown(s->fd, SHUT_RD);
 	if (actions & CONN_SEND_SHUT)
@@ -388,7 +388,8 @@ static void apply(struct session *s, unsigned actions)
 	if (s->state == SESSION_ENDED)
 		return;
 	if (actions & CONN_CLOSE_LOCAL) {
-		discard_unread(s);
+		if (!s->closed_there)
+			discard_unread(s);
 		close_local(s);
 	}
 	if (actions & CONN_SEND_END)
@@ -431,10 +432,17 @@ void session_retire_pipe(struct session *s)
 		s->seen = channel_retire(s->worker->daemon->channels, s->channel);
 }
 
+void session_notice_close(struct session *s)
+{
+	if (s->channel && !s->channel->ours && session_is_connection(s))
+		s->seen = netlink_peer_closed(s->fd) != 0; /* when it cannot be told: nearly always it is that */
+}
+
 /* Nobody reads here any more. A pipe made here may be passed again, and should have its bytes then. */
 void session_reader_gone(struct session *s)
 {
 	session_retire_pipe(s);
+	session_notice_close(s);
 	if (s->local == SESSION_PIPE && !s->channel->ours)
 		channel_keep(s->channel, true);
 	session_step(s, CONN_LOCAL_GONE);

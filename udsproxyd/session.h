@@ -74,7 +74,7 @@ struct session {
 	struct ucred credentials;
 	enum session_state state : 8;
 	enum session_local local : 8;
-	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found */
+	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found; of a socket: is it closed? */
 	uint8_t connect_tries;
 	bool readable : 1;
 	bool writable : 1;
@@ -91,6 +91,7 @@ struct session {
 	bool explicit : 1; /* messages carry `credentials` */
 	bool wide : 1;	   /* fd has a larger buffer, and counts among those that do */
 	bool patient : 1;  /* for a pipe: a pass that is under way is waited for */
+	bool closed_there : 1; /* SHUT and STOP tell of a close; whoever has fd, too, goes on with it */
 	bool forsaken : 1; /* its descriptor's message has perhaps been lost: the answer to OPEN is not waited for long */
 	bool retried : 1;  /* OPEN was sent a second time for a client, on a fresh transport */
 	uint32_t open_size;

@@ -346,6 +346,12 @@ static ssize_t frame_order(struct session *s, const struct frame_header *h, cons
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
+/* SHUT and STOP of a socket that was passed from here. */
+static void note_close(struct session *s, const struct frame_header *h)
+{
+	s->closed_there = h->count && s->channel && s->channel->ours && session_is_connection(s);
+}
+
 /* SHUT and STOP of a pipe count how often it had been passed when they were said; one that crossed a
  * further pass is void. */
 static bool is_stale(struct session *s, const struct frame_header *h)
@@ -398,6 +404,7 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 		if (is_early(s, h))
 			return 0;
 		delivered(s, WIRE_HEADER);
+		note_close(s, h);
 		if (is_stale(s, h))
 			return whole;
 		/* A pipe has no other direction: its end is confirmed by ours, and only then does
@@ -410,6 +417,7 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 		if (is_early(s, h))
 			return 0;
 		delivered(s, WIRE_HEADER);
+		note_close(s, h);
 		if (!is_stale(s, h))
 			session_step(s, CONN_PEER_STOP);
 		return whole;

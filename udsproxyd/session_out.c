@@ -192,6 +192,7 @@ static void end_of_file(struct session *s)
 	session_retire_pipe(s);
 	if (s->passed)
 		send_order(s);
+	session_notice_close(s);
 	if (session_hung_up(s) && session_is_connection(s))
 		session_step(s, CONN_LOCAL_GONE);
 	if (s->state != SESSION_ENDED)

@@ -141,6 +141,15 @@ def one_socket_as_0_1_and_2(rig):
 
 
 @case
+def one_socket_for_programs_in_turn(rig):
+	ours, theirs = socket.socketpair()
+	result = rig.shell("$R echo 1; echo 2; $R sh -c 'echo 3; echo 4 >&2'; echo 5", stdin=NULL, stdout=theirs, stderr=theirs)
+	theirs.close()
+	expect((b"".join(iter(lambda: ours.recv(100), b"")), result.returncode), (b"1\n2\n3\n4\n5\n", 0))
+	ours.close()
+
+
+@case
 def a_socket_as_stdin_is_ended_by_shutdown_and_not_before(rig):
 	ours, theirs = socket.socketpair()
 	process = rig.popen("cat", stdin=theirs, stdout=PIPE)
