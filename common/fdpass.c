@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 
 #include "util.h"
 
@@ -183,6 +184,25 @@ bool fd_peek_plain(int sock, void *byte)
 	bool with;
 
 	return peek(sock, byte, 1, &with) == 1 && !with;
+}
+
+bool fd_has_packet(int sock)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(struct timeval))]; /* and none for descriptors */
+	} control;
+	struct msghdr msg = { .msg_control = control.space, .msg_controllen = sizeof(control.space) };
+	int stamped = 0;
+	socklen_t len = sizeof(stamped);
+	ssize_t n;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_TIMESTAMP, &stamped, &len) ||
+	    setsockopt(sock, SOL_SOCKET, SO_TIMESTAMP, &(int){ 1 }, sizeof(int)))
+		return false;
+	n = recvmsg(sock, &msg, MSG_PEEK | MSG_DONTWAIT);
+	setsockopt(sock, SOL_SOCKET, SO_TIMESTAMP, &stamped, sizeof(stamped));
+	return n >= 0 && (msg.msg_controllen || msg.msg_flags & MSG_CTRUNC);
 }
 
 static void append(struct msghdr *msg, int type, const void *data, size_t len)

@@ -61,6 +61,10 @@ ssize_t fd_plain_queued(int sock);
  * descriptors come with it */
 bool fd_peek_plain(int sock, void *byte);
 
+/** fd_has_packet() - is there another packet, be it without bytes and descriptors? recv(2) gives 0 for that and for the end; but only
+ * a packet has a time (socket(7), SO_TIMESTAMP) */
+bool fd_has_packet(int sock);
+
 /**
  * fd_sendmsg() - sendmsg(2) of @len bytes with the descriptors of @set attached to the first
  * @set		may be NULL or empty; stays the caller's, sent or not

@@ -56,9 +56,7 @@ void session_make_way(struct session *s)
 /* Will nothing more come from it? An empty packet reads like the end: there must be nothing behind. */
 static bool sent_its_last(const struct session *s)
 {
-	int n = 0;
-
-	return session_has_event(s, POLLRDHUP) && !ioctl(s->fd, FIONREAD, &n) && !n;
+	return session_has_event(s, POLLRDHUP) && !fd_has_packet(s->fd);
 }
 
 /* What was written to passed pipes before what comes now must be read before it. */

@@ -200,6 +200,30 @@ START_TEST(packets_keep_their_boundaries)
 }
 END_TEST
 
+START_TEST(an_empty_packet_is_no_end)
+{
+	int stamped = 1;
+	socklen_t len = sizeof(stamped);
+	struct fdset set;
+
+	ck_assert(!fd_has_packet(sock[1]));
+	send_plain("", 0);
+	send_with("", 0, 2);
+	send_plain("", 0);
+	shutdown(sock[0], SHUT_WR);
+	ck_assert(fd_has_packet(sock[1]));
+	ck_assert_int_eq(fd_recvmsg(sock[1], got, 10, 0, &set), 0);
+	ck_assert(fd_has_packet(sock[1]));
+	ck_assert_int_eq(fd_recvmsg(sock[1], got, 10, 0, &set), 0);
+	check_and_close(&set, 2);
+	ck_assert(fd_has_packet(sock[1]));
+	ck_assert_int_eq(fd_recvmsg(sock[1], got, 10, 0, &set), 0);
+	ck_assert(!fd_has_packet(sock[1]));
+	ck_assert(!getsockopt(sock[1], SOL_SOCKET, SO_TIMESTAMP, &stamped, &len));
+	ck_assert_int_eq(stamped, 0);
+}
+END_TEST
+
 /* ---- fd_recv_tied() ------------------------------------------------------------------------- */
 
 /* Everything that is there; @at (which may be NULL) where descriptors came, at most @max times. */
@@ -386,6 +410,7 @@ int main(void)
 	tcase_add_test(stream, lost_descriptors_are_an_error);
 	tcase_add_test(stream, credentials_beside_descriptors);
 	tcase_add_test(packet, packets_keep_their_boundaries);
+	tcase_add_test(packet, an_empty_packet_is_no_end);
 	tcase_add_test(stream, tied_to_the_byte);
 	tcase_add_test(stream, a_short_read_is_known_for_the_last);
 	tcase_add_test(stream, messages_in_a_row);
