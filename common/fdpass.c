@@ -186,6 +186,17 @@ bool fd_peek_plain(int sock, void *byte)
 	return peek(sock, byte, 1, &with) == 1 && !with;
 }
 
+bool fd_reads_behind(int sock)
+{
+	uint8_t byte;
+	ssize_t n = -1;
+
+	if (!setsockopt(sock, SOL_SOCKET, SO_PEEK_OFF, &(int){ 1 }, sizeof(int)))
+		n = recv(sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	setsockopt(sock, SOL_SOCKET, SO_PEEK_OFF, &(int){ -1 }, sizeof(int));
+	return n >= 0;
+}
+
 bool fd_has_packet(int sock)
 {
 	union {

@@ -61,6 +61,10 @@ ssize_t fd_plain_queued(int sock);
  * descriptors come with it */
 bool fd_peek_plain(int sock, void *byte);
 
+/** fd_reads_behind() - is there anything, be it an empty packet or the end, behind the first byte of a stream, or behind the first packet
+ * of one byte? */
+bool fd_reads_behind(int sock);
+
 /** fd_has_packet() - is there another packet, be it without bytes and descriptors? recv(2) gives 0 for that and for the end; but only
  * a packet has a time (socket(7), SO_TIMESTAMP) */
 bool fd_has_packet(int sock);

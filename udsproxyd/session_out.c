@@ -28,16 +28,6 @@ static void take_primed(struct session *s)
 	s->primed = false;
 }
 
-/* With that byte at the head: is there something to read, behind it? */
-static bool primed_is_readable(struct session *s)
-{
-	int n = 0;
-
-	if (ioctl(s->fd, FIONREAD, &n))
-		return false;
-	return n > 1 || session_has_event(s, POLLRDHUP);
-}
-
 /* The last byte holds all the memory that it came with. To a writer whose buffer is small that may be all that there is. */
 static void make_way_later(struct session *s, size_t n)
 {
@@ -315,7 +305,7 @@ bool session_read_local(struct session *s)
 	if (!data)
 		return false;
 	if (s->primed) {
-		s->readable = primed_is_readable(s);
+		s->readable = fd_reads_behind(s->fd);
 		if (!s->readable)
 			return false;
 		take_primed(s);

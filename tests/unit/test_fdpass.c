@@ -224,6 +224,40 @@ START_TEST(an_empty_packet_is_no_end)
 }
 END_TEST
 
+static void end_behind(const char *first)
+{
+	send_plain(first, 1);
+	ck_assert(!fd_reads_behind(sock[1]));
+	shutdown(sock[0], SHUT_WR);
+	ck_assert(fd_reads_behind(sock[1]));
+	ck_assert_int_eq(recv(sock[1], got, 10, MSG_DONTWAIT), 1);
+}
+
+START_TEST(what_is_behind_a_packet)
+{
+	ck_assert(!fd_reads_behind(sock[1]));
+	send_plain("x", 1);
+	send_with("", 0, 2);
+	ck_assert(fd_reads_behind(sock[1]));
+	ck_assert_int_eq(recv(sock[1], got, 10, MSG_DONTWAIT), 1);
+	ck_assert_int_eq(recv(sock[1], got, 10, MSG_DONTWAIT), 0);
+	end_behind("y");
+}
+END_TEST
+
+START_TEST(what_is_behind_a_byte)
+{
+	ck_assert(!fd_reads_behind(sock[1]));
+	send_plain("x", 1);
+	ck_assert(!fd_reads_behind(sock[1]));
+	send_with("y", 1, 2);
+	ck_assert(fd_reads_behind(sock[1]));
+	ck_assert_int_eq(recv(sock[1], got, 1, MSG_DONTWAIT), 1);
+	ck_assert_int_eq(recv(sock[1], got, 1, MSG_DONTWAIT), 1);
+	end_behind("z");
+}
+END_TEST
+
 /* ---- fd_recv_tied() ------------------------------------------------------------------------- */
 
 /* Everything that is there; @at (which may be NULL) where descriptors came, at most @max times. */
@@ -411,6 +445,8 @@ int main(void)
 	tcase_add_test(stream, credentials_beside_descriptors);
 	tcase_add_test(packet, packets_keep_their_boundaries);
 	tcase_add_test(packet, an_empty_packet_is_no_end);
+	tcase_add_test(packet, what_is_behind_a_packet);
+	tcase_add_test(stream, what_is_behind_a_byte);
 	tcase_add_test(stream, tied_to_the_byte);
 	tcase_add_test(stream, a_short_read_is_known_for_the_last);
 	tcase_add_test(stream, messages_in_a_row);
