@@ -32,12 +32,13 @@ void session_lost(struct session *s, int error, const char *why)
 	session_end(s);
 }
 
-/* A pooled transport may have died at rest (the peer was restarted): a client gets one more try. */
-static bool retry_open(struct session *s)
+/* A pooled transport may have died at rest (the peer was restarted), and the peer drops one that stands when our control link is a
+ * new one (link.c): a client gets one more try. */
+static bool retry_open(struct session *s, int error)
 {
 	struct transport *t;
 
-	if (!s->transport->pooled || s->retried)
+	if (s->retried || (!s->transport->pooled && error != ECONNRESET))
 		return false;
 	t = transport_dial(s->worker, true);
 	if (!t)
@@ -68,7 +69,7 @@ static bool is_worth_holding(const struct session *s, int error)
 void session_transport_broken(struct session *s, int error, const char *why)
 {
 	if (s->state == SESSION_OPENING && s->client) {
-		if (!retry_open(s))
+		if (!retry_open(s, error))
 			session_lost(s, error, why);
 	} else if (is_done(s)) {
 		session_tell_done(s);
