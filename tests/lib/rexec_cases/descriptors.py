@@ -143,9 +143,19 @@ def one_socket_as_0_1_and_2(rig):
 @case
 def one_socket_for_programs_in_turn(rig):
 	ours, theirs = socket.socketpair()
-	result = rig.shell("$R echo 1; echo 2; $R sh -c 'echo 3; echo 4 >&2'; echo 5", stdin=NULL, stdout=theirs, stderr=theirs)
+	# What goes through a passed socket may come behind the program's end: each is waited for before the next writes.
+	script = "$R echo 1 </dev/null; read go; echo 2; $R sh -c 'echo 3; echo 4 >&2' </dev/null; read go; echo 5"
+	process = rig.start(["sh", "-c", script], env={"R": " ".join(rig.prefix())}, stdin=PIPE, stdout=theirs, stderr=theirs)
 	theirs.close()
-	expect((b"".join(iter(lambda: ours.recv(100), b"")), result.returncode), (b"1\n2\n3\n4\n5\n", 0))
+	said = ours.recv(2, socket.MSG_WAITALL)
+	process.stdin.write(b"\n")
+	process.stdin.flush()
+	said += ours.recv(6, socket.MSG_WAITALL)
+	process.stdin.write(b"\n")
+	process.stdin.flush()
+	said += b"".join(iter(lambda: ours.recv(100), b""))
+	expect((said, rig.status(process)), (b"1\n2\n3\n4\n5\n", 0))
+	process.stdin.close()
 	ours.close()
 
 
