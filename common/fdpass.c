@@ -189,8 +189,11 @@ bool fd_peek_plain(int sock, void *byte)
 bool fd_reads_behind(int sock)
 {
 	uint8_t byte;
+	int queued = 0;
 	ssize_t n = -1;
 
+	if (!ioctl(sock, FIONREAD, &queued) && queued > 1)
+		return true;
 	if (!setsockopt(sock, SOL_SOCKET, SO_PEEK_OFF, &(int){ 1 }, sizeof(int)))
 		n = recv(sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	setsockopt(sock, SOL_SOCKET, SO_PEEK_OFF, &(int){ -1 }, sizeof(int));

@@ -287,7 +287,7 @@ static void discard_unread(struct session *s)
 	struct fdset set;
 	bool more;
 
-	if (s->fd < 0 || !session_is_connection(s))
+	if (s->fd < 0 || s->closed_there || !session_is_connection(s))
 		return;
 	do {
 		more = fd_recvmsg(s->fd, s->worker->outbound, sizeof(s->worker->outbound),
@@ -373,12 +373,14 @@ static void apply(struct session *s, unsigned actions)
 		transport_broken(t, EPROTO, "the peer broke the protocol");
 		return;
 	}
+	if (s->closed_there)
+		actions &= ~(unsigned)(CONN_SHUT_LOCAL | CONN_STOP_LOCAL);
 	/* A close says it all, if nobody else has the socket, and wakes who is at the other end once rather than twice. */
-	if (actions & CONN_SHUT_LOCAL && !s->closed_there && !(actions & CONN_CLOSE_LOCAL && !s->channel) &&
-	    s->fd >= 0 && session_is_connection(s))
+	if (actions & CONN_SHUT_LOCAL && !(actions & CONN_CLOSE_LOCAL && !s->channel) && s->fd >= 0 &&
+	    session_is_connection(s))
 		shutdown(s->fd, SHUT_WR);
 	/* A sender of datagrams sees EPIPE then; but not when this was a close, that is ECONNREFUSED. */
-	if (actions & CONN_STOP_LOCAL && !s->closed_there && s->fd >= 0 &&
+	if (actions & CONN_STOP_LOCAL && s->fd >= 0 &&
 	    (session_is_connection(s) || (s->local == SESSION_DATAGRAM && !(actions & CONN_CLOSE_LOCAL))))
 		shutdown(s->fd, SHUT_RD);
 	if (actions & CONN_SEND_SHUT)
@@ -388,8 +390,7 @@ static void apply(struct session *s, unsigned actions)
 	if (s->state == SESSION_ENDED)
 		return;
 	if (actions & CONN_CLOSE_LOCAL) {
-		if (!s->closed_there)
-			discard_unread(s);
+		discard_unread(s);
 		close_local(s);
 	}
 	if (actions & CONN_SEND_END)
@@ -425,24 +426,20 @@ void session_notice_pass(struct session *s)
 	channel_keep(s->channel, false);
 }
 
-/* Of a pipe that was passed from here it is said with how many passes the peer has to expect. */
-void session_retire_pipe(struct session *s)
+/* Of a pipe that was passed from here it is said with how many passes the peer has to expect; of a socket made here, whether its
+ * holders have closed it. When that cannot be told of one that hung up: nearly always they have. */
+void session_notice_end(struct session *s)
 {
 	if (s->local == SESSION_PIPE && s->channel->ours)
 		s->seen = channel_retire(s->worker->daemon->channels, s->channel);
-}
-
-void session_notice_close(struct session *s)
-{
-	if (s->channel && !s->channel->ours && session_is_connection(s))
-		s->seen = netlink_peer_closed(s->fd) != 0; /* when it cannot be told: nearly always it is that */
+	else if (s->channel && !s->channel->ours && session_is_connection(s))
+		s->seen = session_hung_up(s) && netlink_peer_closed(s->fd) != 0;
 }
 
 /* Nobody reads here any more. A pipe made here may be passed again, and should have its bytes then. */
 void session_reader_gone(struct session *s)
 {
-	session_retire_pipe(s);
-	session_notice_close(s);
+	session_notice_end(s);
 	if (s->local == SESSION_PIPE && !s->channel->ours)
 		channel_keep(s->channel, true);
 	session_step(s, CONN_LOCAL_GONE);

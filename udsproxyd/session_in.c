@@ -346,18 +346,16 @@ static ssize_t frame_order(struct session *s, const struct frame_header *h, cons
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
-/* SHUT and STOP of a socket that was passed from here. */
-static void note_close(struct session *s, const struct frame_header *h)
-{
-	s->closed_there = h->count && s->channel && s->channel->ours && session_is_connection(s);
-}
-
-/* SHUT and STOP of a pipe count how often it had been passed when they were said; one that crossed a
- * further pass is void. */
+/* SHUT and STOP of a pipe that was passed from here count how often it had been passed when they were said; one that crossed a
+ * further pass is void. Of a socket they tell whether it was closed. */
 static bool is_stale(struct session *s, const struct frame_header *h)
 {
-	if (s->local != SESSION_PIPE || !s->channel->ours)
+	if (!s->channel || !s->channel->ours)
 		return false;
+	if (s->local != SESSION_PIPE) {
+		s->closed_there = h->count && session_is_connection(s);
+		return false;
+	}
 	s->seen = h->count;
 	return !channel_settle(s->worker->daemon->channels, s->channel, h->count);
 }
@@ -404,7 +402,6 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 		if (is_early(s, h))
 			return 0;
 		delivered(s, WIRE_HEADER);
-		note_close(s, h);
 		if (is_stale(s, h))
 			return whole;
 		/* A pipe has no other direction: its end is confirmed by ours, and only then does
@@ -417,7 +414,6 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 		if (is_early(s, h))
 			return 0;
 		delivered(s, WIRE_HEADER);
-		note_close(s, h);
 		if (!is_stale(s, h))
 			session_step(s, CONN_PEER_STOP);
 		return whole;

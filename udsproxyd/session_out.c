@@ -28,13 +28,6 @@ static void take_primed(struct session *s)
 	s->primed = false;
 }
 
-/* The last byte holds all the memory that it came with. To a writer whose buffer is small that may be all that there is. */
-static void make_way_later(struct session *s, size_t n)
-{
-	if (s->primed && n > TINY)
-		timer_start(&s->worker->events, &s->timer, STICKY_MS);
-}
-
 void session_make_way(struct session *s)
 {
 	if (!s->primed || !s->sticky || netlink_peer_cannot_write(s->fd) != 1)
@@ -141,9 +134,12 @@ static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct 
 			return n;
 	}
 	s->primed = fd_peek_plain(s->fd, data + n);
-	if (s->primed)
-		return n + 1;
-	return n ? n : fd_recv_tied(s->fd, data, 1, set, tied, &drained);
+	if (!s->primed)
+		return n ? n : fd_recv_tied(s->fd, data, 1, set, tied, &drained);
+	/* It holds all the memory that it came with. To a writer whose buffer is small that may be all that there is. */
+	if (n >= TINY)
+		timer_start(&s->worker->events, &s->timer, STICKY_MS);
+	return n + 1;
 }
 
 /* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
@@ -158,11 +154,8 @@ static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct f
 	case SESSION_PIPE:
 		return channel_read(s->channel, data, len);
 	case SESSION_STREAM:
-		if (s->sticky) {
-			n = read_sticky(s, data, len, set, tied);
-			make_way_later(s, n > 0 ? (size_t)n : 0);
-			return n;
-		}
+		if (s->sticky)
+			return read_sticky(s, data, len, set, tied);
 		n = fd_recv_tied(s->fd, data, len, set, tied, &drained);
 		s->readable &= s->unsure || !drained;
 		return n;
@@ -177,10 +170,9 @@ static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct f
 static void end_of_file(struct session *s)
 {
 	s->readable = false;
-	session_retire_pipe(s);
+	session_notice_end(s);
 	if (s->passed)
 		send_order(s);
-	session_notice_close(s);
 	if (session_hung_up(s) && session_is_connection(s))
 		session_step(s, CONN_LOCAL_GONE);
 	if (s->state != SESSION_ENDED)

@@ -70,11 +70,9 @@ static inline bool session_is_connection(const struct session *s)
 /** session_notice_pass() - before the state of a pipe made here is looked at: if it was passed again, what we said of it
  * before is void. What we say next is said knowing of so many passes, whatever happens meanwhile. */
 void session_notice_pass(struct session *s);
-/** session_retire_pipe() - of a pipe that was passed from here it is said with how many passes the peer has to expect */
-void session_retire_pipe(struct session *s);
-/** session_notice_close() - of a socket made here: what is said of it next tells whether its holders have closed it, rather than shut
- * it down */
-void session_notice_close(struct session *s);
+/** session_notice_end() - before STOP or SHUT: of a pipe that was passed from here it is said with how many passes the peer has to
+ * expect; of a socket made here, whether its holders have closed it, rather than shut it down */
+void session_notice_end(struct session *s);
 /** session_reader_gone() - nobody reads here any more; may end it */
 void session_reader_gone(struct session *s);
 /** session_stop_waiting() - for pipes that an ORDER names */
