@@ -4,18 +4,24 @@
 #include <errno.h>
 
 #include "link.h"
+#include "session_parts.h"
 #include "util.h"
 
 #define REDIAL_FIRST_MS 100
 #define REDIAL_LAST_MS 5000   /* the control link tells earlier */
 #define ATTEMPT_MS 3000	      /* for a transport, its greeting and the answer */
 #define UNHEARD_SECONDS 10    /* where nobody may be left who wants it: the dialler's client gives up earlier */
+#define DIALS_MAX 64	      /* of a worker, under way at once */
+#define TURN_MS 1000	      /* to wait for a turn, before looking whether the peer is still there */
 
 struct held {
 	struct session *session;
+	TAILQ_ENTRY(held) turn;
 	struct timer timer; /* the next attempt, the end of this one, or the end of it all */
 	int64_t deadline;   /* ms */
 	unsigned wait_ms;   /* before the next attempt */
+	bool first;	    /* it has not had a transport yet */
+	bool queued;	    /* for its turn to dial */
 	struct frame_id instance;
 	struct fifo in; /* what came and is not delivered, */
 	uint32_t data_left; /* the first bytes of which may be a frame's last */
@@ -32,48 +38,128 @@ static void arm_next(struct held *h)
 	h->wait_ms = MIN(MAX(h->wait_ms * 2, REDIAL_FIRST_MS), REDIAL_LAST_MS);
 }
 
+/* ms; of one whose transport is broken now */
+static int64_t deadline(const struct session *s)
+{
+	int64_t seconds = s->worker->daemon->config.hold_seconds;
+
+	/* If OPENED was lost, too, there may be nobody who wants it. */
+	if (!s->dialled && !s->in.heard)
+		seconds = MIN(seconds, UNHEARD_SECONDS);
+	return events_now() + seconds * 1000;
+}
+
+/* ---- turns ------------------------------------------------------------------------------- */
+
+static void queue(struct held *h)
+{
+	TAILQ_INSERT_TAIL(&h->session->worker->turns, h, turn);
+	h->queued = true;
+	arm(h, TURN_MS);
+}
+
+static void leave_queue(struct held *h)
+{
+	if (h->queued)
+		TAILQ_REMOVE(&h->session->worker->turns, h, turn);
+	h->queued = false;
+}
+
+/* A peer that is not there is found out at once by all. */
+bool hold_must_queue(const struct worker *w)
+{
+	return (w->n_dialling >= DIALS_MAX || !TAILQ_EMPTY(&w->turns)) && LIST_EMPTY(&w->idle) &&
+	       worker_peer_is_alive(w);
+}
+
 static void dial(struct session *s)
 {
 	struct held *h = s->held;
-	struct transport *t = transport_dial(s->worker, true);
+	bool first = h->first;
+	struct transport *t = transport_dial(s->worker, !first);
 
+	leave_queue(h);
+	if (!t && s->client) {
+		session_lost(s, errno, "cannot dial");
+		return;
+	}
 	if (!t) {
+		h->deadline = MIN(h->deadline, deadline(s));
 		arm_next(h);
 		return;
 	}
 	t->session = s;
 	s->transport = t;
-	arm(h, ATTEMPT_MS);
-	session_dialled_again(s);
+	if (first) {
+		hold_forget(s);
+		session_send_open(s);
+	} else {
+		arm(h, ATTEMPT_MS);
+		session_dialled_again(s);
+	}
+}
+
+/* Those whose turn it is. What broke an idle transport may have broken all: it is for who can begin anew. */
+static void take_turns(struct timer *t)
+{
+	struct worker *w = CONTAINER_OF(t, struct worker, turns_timer);
+	struct held *h;
+
+	while ((h = TAILQ_FIRST(&w->turns)) &&
+	       (w->n_dialling < DIALS_MAX || (h->first && !LIST_EMPTY(&w->idle))))
+		dial(h->session);
+}
+
+void hold_init(struct worker *w)
+{
+	TAILQ_INIT(&w->turns);
+	timer_init(&w->turns_timer, take_turns);
+}
+
+/* Not at once: whoever makes room may be in the midst of something. */
+void hold_next_turn(struct worker *w)
+{
+	if (!TAILQ_EMPTY(&w->turns))
+		timer_start(&w->events, &w->turns_timer, 0);
+}
+
+/* ---- attempts ---------------------------------------------------------------------------- */
+
+/* Does it wait for its turn, or in the backlog of a peer that is there? */
+static bool waits_well(const struct session *s)
+{
+	return worker_peer_is_alive(s->worker) &&
+	       (s->held->queued || (s->dialled && s->transport && !s->transport->greeted));
 }
 
 static void on_timer(struct timer *t)
 {
-	struct session *s = CONTAINER_OF(t, struct held, timer)->session;
+	struct held *h = CONTAINER_OF(t, struct held, timer);
+	struct session *s = h->session;
 
 	if (s->state == SESSION_OPENING && s->transport && s->transport->greeted)
 		hold_forget(s); /* its OPEN is with the peer, as the first was: that may take long */
-	else if (events_now() >= s->held->deadline)
+	else if (events_now() >= h->deadline)
 		session_lost(s, ETIMEDOUT, "the link was broken for longer than --hold-time");
+	else if (waits_well(s))
+		arm(h, TURN_MS);
 	else if (s->transport)
 		transport_broken(s->transport, ETIMEDOUT, "no answer");
+	else if (s->dialled && hold_must_queue(s->worker))
+		queue(h);
 	else if (s->dialled)
 		dial(s);
 	else
-		arm(s->held, INT32_MAX);
+		arm(h, INT32_MAX);
 }
 
 static struct held *held_new(struct session *s)
 {
 	struct held *h = calloc(1, sizeof(*h));
-	int64_t seconds = s->worker->daemon->config.hold_seconds;
 
 	if (!h)
 		return NULL;
-	/* If OPENED was lost, too, there may be nobody who wants it. */
-	if (!s->dialled && !s->in.heard)
-		seconds = MIN(seconds, UNHEARD_SECONDS);
-	h->deadline = events_now() + seconds * 1000;
+	h->deadline = deadline(s);
 	h->session = s;
 	timer_init(&h->timer, on_timer);
 	return h;
@@ -87,6 +173,17 @@ static void keep_undelivered(struct held *h, struct session *s, struct transport
 	t->in = (struct fifo){ 0 };
 	fifo_cut(&h->in, stream_cut(&s->in));
 	h->data_left = t->data_left;
+}
+
+int hold_queue(struct session *s)
+{
+	s->held = held_new(s);
+	if (!s->held)
+		return -ENOMEM;
+	s->held->first = true;
+	s->held->deadline = INT64_MAX; /* nothing is broken */
+	queue(s->held);
+	return 0;
 }
 
 int hold_begin(struct session *s)
@@ -134,6 +231,7 @@ void hold_forget(struct session *s)
 	s->held = NULL;
 	if (!h)
 		return;
+	leave_queue(h);
 	timer_stop(&s->worker->events, &h->timer);
 	fifo_clear(&h->in);
 	free(h);
@@ -141,7 +239,7 @@ void hold_forget(struct session *s)
 
 void hold_redial(struct session *s)
 {
-	if (!s->held || s->transport || !s->dialled)
+	if (!s->held || s->held->queued || s->transport || !s->dialled)
 		return;
 	s->held->wait_ms = REDIAL_FIRST_MS;
 	arm(s->held, 0);

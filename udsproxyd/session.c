@@ -72,9 +72,10 @@ struct session *session_new(struct worker *w, struct transport *t, const struct 
 	s->state = state;
 	s->fd = -1;
 	s->transport = t;
-	s->dialled = t->dialled;
+	s->dialled = !t || t->dialled;
 	stream_out_init(&s->out, &w->pool);
-	t->session = s;
+	if (t)
+		t->session = s;
 	io_init(&s->io, on_local_event);
 	timer_init(&s->timer, on_timer);
 	LIST_INSERT_HEAD(&w->sessions, s, entry);

@@ -26,12 +26,17 @@
 
 /* ---- we dial ----------------------------------------------------------------------------- */
 
+static void await_greeting(struct session *s)
+{
+	timer_start(&s->worker->events, &s->timer,
+		    worker_peer_is_alive(s->worker) ? GREETING_ALIVE_MS : GREETING_MS);
+}
+
 void session_send_open(struct session *s)
 {
 	transport_send(s->transport, WIRE_OPEN, s->open_payload, s->open_size);
 	transport_flush(s->transport);
-	timer_start(&s->worker->events, &s->timer,
-		    atomic_load(&s->worker->daemon->peer_alive) ? GREETING_ALIVE_MS : GREETING_MS);
+	await_greeting(s);
 }
 
 static int remember_open(struct session *s, const struct frame_open *o)
@@ -51,10 +56,11 @@ static int remember_open(struct session *s, const struct frame_open *o)
 struct session *session_open(struct worker *w, const struct frame_open *o, enum session_local local,
 			     struct client *client, struct channel *channel, int fd)
 {
-	struct transport *t = transport_dial(w, false);
-	struct session *s = t ? session_new(w, t, &o->id, SESSION_OPENING) : NULL;
+	bool queued = hold_must_queue(w);
+	struct transport *t = queued ? NULL : transport_dial(w, false);
+	struct session *s = t || queued ? session_new(w, t, &o->id, SESSION_OPENING) : NULL;
 
-	if (!s || remember_open(s, o)) {
+	if (!s || remember_open(s, o) || (queued && hold_queue(s))) {
 		int error = errno;
 
 		if (!channel)
@@ -72,7 +78,10 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 	s->in.packets = session_has_packets(s);
 	s->fd = fd;
 	conn_init(&s->conn);
-	session_send_open(s);
+	if (queued)
+		await_greeting(s);
+	else
+		session_send_open(s);
 	return s;
 }
 
@@ -85,17 +94,23 @@ void session_forsake(struct session *s)
 void session_answer_is_late(struct session *s)
 {
 	struct transport *t = s->transport;
+	bool greeted = t && t->greeted;
 
+	/* In the peer's backlog it loses nothing. Another in its place would only come later. */
+	if (!greeted && !s->client && worker_peer_is_alive(s->worker)) {
+		await_greeting(s);
+		return;
+	}
 	if (s->forsaken) {
 		session_abort(s, ECONNRESET, "the connection that announces it is lost");
 		return;
 	}
 	/* A channel's answer waits for the message, which may be behind a slow reader. */
-	if (!t || (t->greeted && s->channel))
+	if (!s->client && (!t || (greeted && s->channel)))
 		return;
-	if (t->greeted && s->connect_tries++ == 0)
+	if (greeted && s->connect_tries++ == 0)
 		timer_start(&s->worker->events, &s->timer, OPENING_MS);
-	else if (s->client || t->greeted)
+	else if (s->client || greeted)
 		session_lost(s, ETIMEDOUT, "no answer");
 	else
 		transport_broken(t, ETIMEDOUT, "no greeting");

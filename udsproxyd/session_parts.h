@@ -24,7 +24,7 @@ struct passed {
 
 /* ---- session.c: life ---- */
 
-/** session_new() - a session in @state that @t carries; NULL: out of memory */
+/** session_new() - a session in @state that @t carries, or one of ours will (NULL); NULL: out of memory */
 struct session *session_new(struct worker *w, struct transport *t, const struct frame_id *id,
 			    enum session_state state);
 /** session_end() - it is over; its transport was released, or is closed by the caller */

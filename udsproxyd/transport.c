@@ -19,6 +19,7 @@
 
 #include "canon.h"
 #include "fdpass.h"
+#include "hold.h"
 #include "link.h"
 #include "session.h"
 #include "splice.h"
@@ -126,10 +127,26 @@ struct transport *transport_dial(struct worker *w, bool fresh)
 {
 	struct transport *t = LIST_FIRST(&w->idle);
 
-	if (!t || fresh)
-		return dial_new(w, WIRE_ROLE_DATA);
-	leave_pool(t);
+	if (t && !fresh) {
+		leave_pool(t);
+		return t;
+	}
+	t = dial_new(w, WIRE_ROLE_DATA);
+	if (t) {
+		t->dialling = true;
+		w->n_dialling++;
+	}
 	return t;
+}
+
+/* It is greeted, or given up. */
+static void end_dialling(struct transport *t)
+{
+	if (!t->dialling)
+		return;
+	t->dialling = false;
+	t->worker->n_dialling--;
+	hold_next_turn(t->worker);
 }
 
 struct transport *transport_dial_control(struct worker *w, struct link *link)
@@ -203,6 +220,7 @@ void transport_release(struct transport *t)
 	LIST_INSERT_HEAD(&w->idle, t, idle_entry);
 	w->n_idle++;
 	t->in_pool = true;
+	hold_next_turn(w);
 }
 
 void transport_close(struct transport *t)
@@ -210,6 +228,7 @@ void transport_close(struct transport *t)
 	if (t->fd < 0)
 		return;
 	leave_pool(t);
+	end_dialling(t);
 	timer_stop(&t->worker->events, &t->timer);
 	io_close(&t->worker->events, &t->io, take_fd(&t->fd));
 	t->session = NULL;
@@ -477,6 +496,7 @@ static int handle_hello(struct transport *t, const struct frame_header *h, const
 		return -EPROTONOSUPPORT;
 	}
 	t->greeted = true;
+	end_dialling(t);
 	t->peer_instance = hello.instance;
 	timer_stop(&t->worker->events, &t->timer);
 	if (t->link)
@@ -829,7 +849,9 @@ static void on_timer(struct timer *timer)
 {
 	struct transport *t = CONTAINER_OF(timer, struct transport, timer);
 
-	if (!t->greeted || t->doomed) {
+	if (!t->greeted && t->dialled && worker_peer_is_alive(t->worker)) {
+		timer_start(&t->worker->events, timer, HELLO_MS); /* in its backlog */
+	} else if (!t->greeted || t->doomed) {
 		transport_broken(t, ETIMEDOUT, t->doomed ? "it was not closed" : "no greeting came");
 	} else if (t->session) {
 		t->stuck = (uint32_t)t->session->out.acked == t->acked_before;

@@ -34,6 +34,7 @@ struct transport {
 	bool ending;	/* there is an end to be read, perhaps behind other bytes */
 	bool dialled;	/* by us: we may send OPEN on it */
 	bool greeted;	/* HELLO received */
+	bool dialling;	/* counts among the worker's n_dialling */
 	bool pooled;	/* carried a connection before */
 	bool in_pool;
 	bool feeding; /* its frames are being handed out */

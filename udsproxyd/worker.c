@@ -7,6 +7,7 @@
 
 #include "channel.h"
 #include "dgram.h"
+#include "hold.h"
 #include "session.h"
 #include "splice.h"
 #include "transport.h"
@@ -111,6 +112,7 @@ static void worker_init(struct worker *w, struct daemon *d, int number)
 	if (fd < 0 || events_init(&w->events) || io_start(&w->events, &w->posts_io, fd, EPOLLIN))
 		die("cannot set an event loop up: %m");
 	dgrams_init(w);
+	hold_init(w);
 	timer_init(&w->owing_timer, pay_acks);
 	timer_init(&w->tidy_timer, tidy);
 	timer_start(&w->events, &w->tidy_timer, TIDY_MS);

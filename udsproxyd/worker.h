@@ -35,6 +35,7 @@ struct worker;
 struct session;
 struct transport;
 struct client;
+struct held;
 struct watch;
 
 struct daemon {
@@ -90,6 +91,9 @@ struct worker {
 	unsigned dgrams_ms, dgrams_least_ms;
 	LIST_HEAD(, watch) watches;
 	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
+	TAILQ_HEAD(, held) turns; /* of sessions that wait to dial, the next one first: hold.h */
+	struct timer turns_timer;
+	unsigned n_dialling; /* transports that were dialled for sessions, and not greeted yet */
 	unsigned n_idle;
 	unsigned least_idle; /* since the pool was last trimmed */
 	struct timer tidy_timer;
@@ -123,6 +127,11 @@ uint16_t worker_hint(const struct worker *w);
 struct worker *worker_beside(struct worker *w, uint16_t hint);
 /** worker_less_busy() - whoever of its daemon's has noticeably fewer connections than @w, or @w */
 struct worker *worker_less_busy(struct worker *w);
+/** worker_peer_is_alive() - in the control link's opinion, which is up to WIRE_DEAD_SECONDS old */
+static inline bool worker_peer_is_alive(const struct worker *w)
+{
+	return atomic_load(&w->daemon->peer_alive);
+}
 /** worker_bury() - call @free_it(@g) when the current turn is over. @g may lie where the entry of a list was that its owner
  * has left: so nobody may keep an element as the next one while something is called that may end it. */
 void worker_bury(struct worker *w, struct grave *g, void (*free_it)(struct grave *g));

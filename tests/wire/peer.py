@@ -318,7 +318,9 @@ class Peer:
 		self.silent = False	# PING is not answered
 		self.knows_nothing = False	# what is not expected is turned away, and no error
 		self.linked = threading.Event()
-		self.controls, self.transports = [], []
+		self.greets = threading.Event()	# or what the daemon has dialled waits, as in a backlog
+		self.greets.set()
+		self.controls, self.transports, self.waiting = [], [], []
 		self.lock = threading.Lock()
 		self.listener = socket.create_server((address, port), backlog=4096)
 		threading.Thread(target=self.accept, daemon=True).start()
@@ -334,8 +336,11 @@ class Peer:
 	def welcome(self, sock):
 		t = Transport(sock, dialled=False)
 		try:
-			t.raw(hello(WIRE_ROLE_DATA, self.instance))
 			role = struct.unpack_from(">IHH", t.expect(WIRE_HELLO)[1])[2]
+			if role != WIRE_ROLE_CONTROL and not self.greets.is_set():
+				self.waiting.append(t)
+				self.greets.wait()
+			t.raw(hello(WIRE_ROLE_DATA, self.instance))
 		except (Ended, OSError):
 			return
 		with self.lock:
