@@ -20,6 +20,7 @@
 
 #include "worker.h"
 
+struct announcement;
 struct channel_table;
 
 /* What identifies a descriptor on this machine: its inode and, of a pipe, which end it is. */
@@ -47,6 +48,7 @@ struct channel {
 	struct session *session;
 	struct worker *worker; /* session's */
 	struct watch *watch;   /* of a listener: watch.h */
+	struct announcement *announcement; /* session's worker's: announced.h */
 	bool busy, wide;       /* session's, too: channel_widen() was called, and made it wide */
 
 	atomic_uint_least64_t delivered; /* bytes written to fd, where it is a pipe's write end */

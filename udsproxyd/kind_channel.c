@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "announced.h"
 #include "canon.h"
 #include "fdmap.h"
 #include "netlink.h"
@@ -154,7 +155,7 @@ int kind_pass_channel(struct outgoing *o, struct item *item)
 	if (!channel_is_pipe(c) && count != 1)
 		err = kind_refuse(o->reason, "a socket that was passed before");
 	if (!err && ((channel_reads(c) && session_pass(s, c)) ||
-		     (count == 1 && c->kind != WIRE_FD_LISTENER && session_announce(s, c))))
+		     (count == 1 && c->kind != WIRE_FD_LISTENER && announced_add(s, c))))
 		err = kind_refuse(o->reason, "out of memory");
 	channel_unref(c);
 	return err;
@@ -178,7 +179,7 @@ int kind_pass_pipe(struct outgoing *o, int fd, struct frame_id *id)
 	if (err)
 		return err;
 	*id = c->id;
-	if (session_announce(o->session, c))
+	if (announced_add(o->session, c))
 		err = kind_refuse(o->reason, "out of memory");
 	channel_unref(c);
 	return err;

@@ -24,6 +24,7 @@
 #include "accepted.h"
 #include "acceptor.h"
 #include "alias.h"
+#include "announced.h"
 #include "aside.h"
 #include "channel.h"
 #include "client.h"
@@ -40,7 +41,7 @@ struct acceptors {
 	struct acceptor *requests, *transports;
 };
 
-static void raise_limits(void)
+static void raise_limits(struct daemon *d)
 {
 	struct rlimit limit;
 
@@ -49,6 +50,7 @@ static void raise_limits(void)
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		log_warning("the limit of open files stays low: %m");
+	announced_init(d, limit.rlim_cur);
 }
 
 static int listen_for_peer(struct daemon *d)
@@ -175,7 +177,7 @@ int main(int argc, char **argv)
 	umask(0); /* servers and clients of any user send to the sockets of once/ and twins/ */
 	if (getuid() == 0 && setgroups(0, NULL))
 		die("cannot drop supplementary groups: %m");
-	raise_limits();
+	raise_limits(d);
 	worker_random_id(&d->instance);
 
 	lock = runtime_open(d->config.runtime_dir);

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "accepted.h"
+#include "announced.h"
 #include "aside.h"
 #include "bulk.h"
 #include "canon.h"
@@ -52,6 +53,8 @@ void session_set_state(struct session *s, enum session_state state)
 
 	log_debug("connection %02x%02x%02x%02x: %s -> %s", s->id.bytes[0], s->id.bytes[1],
 		  s->id.bytes[2], s->id.bytes[3], names[s->state], names[state]);
+	if (s->state == SESSION_OPENING && s->channel)
+		announced_answered(s->channel);
 	s->state = state;
 }
 
@@ -135,12 +138,6 @@ static void stop_owing(struct session *s)
 	s->owing = false;
 }
 
-/* Its session was begun by a message of this worker's, and has no answer yet. */
-static bool is_opening(const struct channel *c)
-{
-	return c->session && c->session->state == SESSION_OPENING;
-}
-
 /* Nothing is left but END: a client's datagram, if it is one, is in the server's queue. */
 void session_tell_done(struct session *s)
 {
@@ -191,14 +188,7 @@ void session_end(struct session *s)
 		channel_unref(p->channel);
 		free(p);
 	}
-	/* What was not delivered of the messages that announce these is lost with us. */
-	while ((p = s->announced)) {
-		s->announced = p->next;
-		if ((s->conn.flags & ended) != ended && is_opening(p->channel))
-			session_forsake(p->channel->session);
-		channel_unref(p->channel);
-		free(p);
-	}
+	announced_end(s, (s->conn.flags & ended) == ended);
 	if (s->channel)
 		channel_unref(s->channel);
 	s->channel = NULL;
@@ -446,41 +436,20 @@ void session_reader_gone(struct session *s)
 	session_step(s, CONN_LOCAL_GONE);
 }
 
-static int remember(struct passed **list, struct channel *channel)
+int session_pass(struct session *s, struct channel *channel)
 {
-	struct passed *p = calloc(1, sizeof(*p));
+	struct passed *p;
 
+	for (p = s->passed; p; p = p->next)
+		if (p->channel == channel)
+			return 0;
+	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->channel = channel_ref(channel);
-	p->next = *list;
-	*list = p;
+	p->next = s->passed;
+	s->passed = p;
 	return 0;
-}
-
-int session_pass(struct session *s, struct channel *channel)
-{
-	for (const struct passed *p = s->passed; p; p = p->next)
-		if (p->channel == channel)
-			return 0;
-	return remember(&s->passed, channel);
-}
-
-int session_announce(struct session *s, struct channel *channel)
-{
-	struct passed **link = &s->announced;
-	struct passed *p;
-
-	while ((p = *link)) { /* what was answered needs no remembering */
-		if (is_opening(p->channel)) {
-			link = &p->next;
-			continue;
-		}
-		*link = p->next;
-		channel_unref(p->channel);
-		free(p);
-	}
-	return remember(&s->announced, channel);
 }
 
 /* ---- turns ------------------------------------------------------------------------------- */

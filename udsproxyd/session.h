@@ -16,6 +16,7 @@
 #include "stream.h"
 #include "transport.h"
 
+struct announcement;
 struct bulk;
 struct channel;
 struct client;
@@ -75,6 +76,7 @@ struct session {
 	enum session_state state : 8;
 	enum session_local local : 8;
 	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found; of a socket: is it closed? */
+	uint16_t n_announced;
 	uint8_t connect_tries;
 	bool readable : 1;
 	bool writable : 1;
@@ -108,7 +110,7 @@ struct session {
 	struct client *client;	 /* OPENING, OFFERED, and for the whole of a single datagram: who asked */
 	struct channel *channel; /* the passed descriptor that this is */
 	struct passed *passed;	 /* pipes that were passed over this session and are read here */
-	struct passed *announced; /* channels begun by messages of this session, not answered yet */
+	LIST_HEAD(, announcement) announced; /* channels begun by its messages, not answered yet: announced.h */
 };
 
 /* ---- beginning ---- */
@@ -157,8 +159,6 @@ void session_other_end_closed(struct session *s);
 void session_abort(struct session *s, int error, const char *why);
 /** session_pass() - remember that @channel, which is read here, was passed over @s */
 int session_pass(struct session *s, struct channel *channel);
-/** session_announce() - remember that a message of @s begins @channel, whose session waits for it */
-int session_announce(struct session *s, struct channel *channel);
 
 /** session_pay_acks() - those that are owed since the last call, by those of this worker */
 void session_pay_acks(struct worker *w);

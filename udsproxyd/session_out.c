@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "announced.h"
 #include "aside.h"
 #include "bulk.h"
 #include "channel.h"
@@ -282,7 +283,7 @@ bool session_read_local(struct session *s)
 			session_reader_gone(s);
 		return false;
 	}
-	if (s->resuming || s->out.sent != s->out.end || s->feeding)
+	if (s->resuming || s->out.sent != s->out.end || s->feeding || announced_are_many(s))
 		return false;
 	room = stream_room(&s->out);
 	if (room < room_needed(s))

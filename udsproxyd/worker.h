@@ -54,6 +54,8 @@ struct daemon {
 	atomic_bool peer_alive; /* the control link's opinion */
 	int null_fd;		/* /dev/null */
 	atomic_uint splices;	/* pipes: splice.h */
+	atomic_uint announced;	/* channels that wait for an answer, and */
+	unsigned announced_max; /* how many may: announced.h */
 	int requests_fd;	/* listening sockets that every worker accepts on */
 	int transports_fd;
 };
