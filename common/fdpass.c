@@ -54,18 +54,17 @@ int fd_peer(int sock, struct ucred *who)
 	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, who, &size) ? -errno : 0;
 }
 
-ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *set)
+static ssize_t receive(int sock, struct iovec *iov, size_t n_iov, int flags, struct fdset *set)
 {
 	union control control;
-	struct iovec iov = { .iov_base = data, .iov_len = len };
 	struct msghdr msg;
 	ssize_t n;
 
 	set->n = 0;
 	do {
 		msg = (struct msghdr){
-			.msg_iov = &iov,
-			.msg_iovlen = 1,
+			.msg_iov = iov,
+			.msg_iovlen = n_iov,
 			.msg_control = control.space,
 			.msg_controllen = sizeof(control.space),
 		};
@@ -83,15 +82,22 @@ ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *se
 	return n;
 }
 
+ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *set)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = len };
+
+	return receive(sock, &iov, 1, flags, set);
+}
+
 /*
  * How fd_recv_tied() finds the byte: a peek without room for descriptors says MSG_CTRUNC when a
  * message with some is anywhere in the queue, for it looks at the whole queue up to there,
  * whatever it was asked to copy; and it loses none. Without MSG_CTRUNC, what was there can be read at
- * once, and no more than that. With it, the peek ends where that message ends; where it begins
- * is found by reading byte by byte, which the kernel never glues.
+ * once, and no more than that. With it, the peek ends where that message ends. Where it begins no
+ * call tells; but a read for which the last of these bytes cannot be written ends before the message
+ * that it belongs to, all of which stays in the queue, and what it has read has none.
  */
-#define PEEK_MAX 8192	/* copied for nothing: where more is wanted it is asked for without copying */
-#define SEARCH_MAX 4096 /* bytes that are read one by one in a call */
+#define PEEK_MAX 8192 /* copied for nothing: where more is wanted it is asked for without copying */
 
 static ssize_t peek(int sock, void *data, size_t len, bool *with)
 {
@@ -131,44 +137,35 @@ static ssize_t plain_bytes(int sock, void *data, size_t len, bool *with)
 	return MIN(n, (ssize_t)len);
 }
 
-static ssize_t recv_message(int sock, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
+/* The messages before the one that the last of @len bytes belongs to; -EFAULT: it is the first. */
+static ssize_t recv_before_last(int sock, void *data, size_t len, struct fdset *set)
 {
-	struct fdset none;
-	bool with;
-	ssize_t end = peek(sock, data, len, &with);
-	ssize_t n = 0, more;
+	static const uint8_t unwritable = 0;
+	struct iovec iov[2] = {
+		{ .iov_base = data, .iov_len = len - 1 },
+		{ .iov_base = (void *)(uintptr_t)&unwritable, .iov_len = 1 },
+	};
 
-	while (n < MIN(end, SEARCH_MAX) && !set->n) {
-		more = fd_recvmsg(sock, data + n, 1, MSG_DONTWAIT, set);
-		if (more == -EPROTO) /* never silently */
-			return more;
-		if (more <= 0)
-			return n ? n : more;
-		n++;
-	}
-	if (!set->n)
-		return n;
-	*tied = (size_t)n - 1;
-	if (n == end)
-		return n;
-	/* The rest of the message: its descriptors are out, so none come with it. */
-	more = fd_recvmsg(sock, data + n, (size_t)(end - n), MSG_DONTWAIT, &none);
-	return n + MAX(more, 0);
+	return receive(sock, iov, ARRAY_LEN(iov), MSG_DONTWAIT, set);
 }
 
-ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied, bool *drained)
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, bool *drained)
 {
 	bool with;
-	ssize_t n = plain_bytes(sock, data, len, &with);
+	ssize_t n = plain_bytes(sock, data, len, &with), before;
 
 	set->n = 0;
-	*tied = 0;
 	*drained = n > 0 && (size_t)n < len && !with;
 	if (n <= 0)
 		return n;
 	if (!with)
 		return fd_recvmsg(sock, data, (size_t)n, MSG_DONTWAIT, set);
-	return recv_message(sock, data, len, set, tied);
+	if (len > PEEK_MAX)
+		n = peek(sock, data, len, &with);
+	if (n <= 0)
+		return n;
+	before = n > 1 ? recv_before_last(sock, data, (size_t)n, set) : -EFAULT;
+	return before == -EFAULT ? fd_recvmsg(sock, data, (size_t)n, MSG_DONTWAIT, set) : before;
 }
 
 ssize_t fd_plain_queued(int sock)

@@ -41,16 +41,15 @@ int fd_peer(int sock, struct ucred *who);
 ssize_t fd_recvmsg(int sock, void *data, size_t len, int flags, struct fdset *set);
 
 /**
- * fd_recv_tied() - the same for a stream, without waiting, with the descriptors tied to their byte
- * @tied	the byte that the descriptors came with, when @set is not empty: before it came
- *		bytes without any, and from it to the end of what was read is one message
+ * fd_recv_tied() - the same for a stream, without waiting, with the descriptors tied to their byte: either bytes that came
+ * without any, or of one message that has some, its first byte first
  * @drained	nothing was left behind it; false: that is not known
  *
  * One recvmsg(2) glues bytes that were sent without descriptors to a later message that has some,
  * and then nobody can tell which of them the descriptors belong to.
  * Return: as fd_recvmsg().
  */
-ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, size_t *tied, bool *drained);
+ssize_t fd_recv_tied(int sock, void *data, size_t len, struct fdset *set, bool *drained);
 
 /** fd_plain_queued() - how many bytes of a stream can be read with no descriptors among them, however they are
  * read. Return: bytes; 0: at the end of file, or a message with descriptors is queued; or a negative errno (-EAGAIN:

@@ -122,7 +122,7 @@ void session_send_once(struct session *s, uint8_t *data, size_t len, struct fdse
 
 /* Read, but leave the last byte where it is: the next one at the head that is done with. (Descriptors
  * that came with it cannot be left: then there is none until more comes.) */
-static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
+static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct fdset *set)
 {
 	bool drained;
 	int queued = 0;
@@ -130,13 +130,13 @@ static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct 
 
 	if (!ioctl(s->fd, FIONREAD, &queued) && queued > 1) {
 		most = (ssize_t)MIN((size_t)queued, len) - 1;
-		n = fd_recv_tied(s->fd, data, (size_t)most, set, tied, &drained);
+		n = fd_recv_tied(s->fd, data, (size_t)most, set, &drained);
 		if (n <= 0 || (set->n && n < most)) /* behind a message with descriptors begins another */
 			return n;
 	}
 	s->primed = fd_peek_plain(s->fd, data + n);
 	if (!s->primed)
-		return n ? n : fd_recv_tied(s->fd, data, 1, set, tied, &drained);
+		return n ? n : fd_recv_tied(s->fd, data, 1, set, &drained);
 	/* It holds all the memory that it came with. To a writer whose buffer is small that may be all that there is. */
 	if (n >= TINY)
 		timer_start(&s->worker->events, &s->timer, STICKY_MS);
@@ -144,20 +144,19 @@ static ssize_t read_sticky(struct session *s, uint8_t *data, size_t len, struct 
 }
 
 /* Return: bytes, 0 for the end of file, or a negative errno. An empty packet is forwarded. */
-static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct fdset *set, size_t *tied)
+static ssize_t read_bytes(struct session *s, uint8_t *data, size_t len, struct fdset *set)
 {
 	bool drained;
 	ssize_t n;
 
 	set->n = 0;
-	*tied = 0;
 	switch (s->local) {
 	case SESSION_PIPE:
 		return channel_read(s->channel, data, len);
 	case SESSION_STREAM:
 		if (s->sticky)
-			return read_sticky(s, data, len, set, tied);
-		n = fd_recv_tied(s->fd, data, len, set, tied, &drained);
+			return read_sticky(s, data, len, set);
+		n = fd_recv_tied(s->fd, data, len, set, &drained);
 		s->readable &= s->unsure || !drained;
 		return n;
 	case SESSION_PACKET:
@@ -214,24 +213,25 @@ static uint8_t *reading_room(struct session *s, size_t room, size_t *len)
 	return w->outbound;
 }
 
-/* @n bytes at @data, the first @tied of them without descriptors where there are any. */
-static void forward(struct session *s, uint8_t *data, size_t n, struct fdset *set, size_t tied)
+/* @n bytes at @data, and the descriptors that came with them. */
+static void forward(struct session *s, uint8_t *data, size_t n, struct fdset *set)
 {
 	uint8_t *passing = s->worker->outbound;
-	size_t plain = set->n ? tied : n;
 
 	if (s->passed)
 		send_order(s);
-	if (set->n && data != passing)
-		memcpy(passing, data + tied, n - tied); /* before something else is framed there */
-	if (plain || !set->n) {
-		if (data == passing)
-			forward_bytes(s, data, plain);
-		else
-			stream_commit(&s->out, WIRE_DATA, stream_ack(&s->in), plain);
+	if (s->state == SESSION_ENDED)
+		return;
+	if (!set->n && data != passing) {
+		stream_commit(&s->out, WIRE_DATA, stream_ack(&s->in), n);
+		return;
 	}
-	if (set->n && s->state != SESSION_ENDED)
-		forward_message(s, data == passing ? data + tied : passing, n - tied, set);
+	if (data != passing)
+		memcpy(passing, data, n); /* before something else is framed there */
+	if (set->n)
+		forward_message(s, passing, n, set);
+	else
+		forward_bytes(s, passing, n);
 }
 
 /* Is much to be expected, and can it go past us? From a socket that was passed to us somebody else may read, too, between
@@ -268,7 +268,7 @@ bool session_read_local(struct session *s)
 {
 	struct fdset set;
 	uint8_t *data;
-	size_t room, tied, len;
+	size_t room, len;
 	ssize_t n;
 
 	if (s->state != SESSION_RUNNING || s->fd < 0)
@@ -303,7 +303,7 @@ bool session_read_local(struct session *s)
 			return false;
 		take_primed(s);
 	}
-	n = read_bytes(s, data, len, &set, &tied);
+	n = read_bytes(s, data, len, &set);
 	if (n == -EAGAIN && !s->gone) {
 		s->readable = false;
 		return false;
@@ -322,7 +322,7 @@ bool session_read_local(struct session *s)
 		return true;
 	}
 	s->large = (size_t)n == len || (s->large && n > READ_SMALL);
-	forward(s, data, (size_t)n, &set, tied);
+	forward(s, data, (size_t)n, &set);
 	aside_close_set(&set);
 	return true;
 }

@@ -126,18 +126,17 @@ END_TEST
 START_TEST(ends_and_errors)
 {
 	struct fdset set;
-	size_t tied;
 	bool drained;
 
 	ck_assert_int_eq(fd_recvmsg(sock[1], got, 1, MSG_DONTWAIT, &set), -EAGAIN);
 	ck_assert_int_eq(set.n, 0);
-	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &tied, &drained), -EAGAIN);
+	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &drained), -EAGAIN);
 	shutdown(sock[0], SHUT_WR);
 	ck_assert_int_eq(fd_recvmsg(sock[1], got, 1, MSG_DONTWAIT, &set), 0);
-	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &tied, &drained), 0);
+	ck_assert_int_eq(fd_recv_tied(sock[1], got, 1, &set, &drained), 0);
 	ck_assert_int_eq(fd_sendmsg(sock[0], "x", 1, 0, NULL, NULL), -EPIPE);
 	ck_assert_int_eq(fd_recvmsg(-1, got, 1, 0, &set), -EBADF);
-	ck_assert_int_eq(fd_recv_tied(-1, got, 1, &set, &tied, &drained), -EBADF);
+	ck_assert_int_eq(fd_recv_tied(-1, got, 1, &set, &drained), -EBADF);
 }
 END_TEST
 
@@ -146,7 +145,6 @@ START_TEST(lost_descriptors_are_an_error)
 {
 	struct rlimit old, few;
 	struct fdset set;
-	size_t tied;
 	bool drained;
 
 	ck_assert(!getrlimit(RLIMIT_NOFILE, &old));
@@ -156,7 +154,7 @@ START_TEST(lost_descriptors_are_an_error)
 		send_with("x", 1, 20);
 		ck_assert(!setrlimit(RLIMIT_NOFILE, &few));
 		if (i)
-			ck_assert_int_eq(fd_recv_tied(sock[1], got, 10, &set, &tied, &drained), -EPROTO);
+			ck_assert_int_eq(fd_recv_tied(sock[1], got, 10, &set, &drained), -EPROTO);
 		else
 			ck_assert_int_eq(fd_recvmsg(sock[1], got, 10, MSG_DONTWAIT, &set), -EPROTO);
 		ck_assert(!setrlimit(RLIMIT_NOFILE, &old));
@@ -261,18 +259,16 @@ static size_t receive_all(size_t len, size_t *at, int *n_fds, int max, int *time
 	size_t total = 0;
 	uint8_t byte;
 	struct fdset set;
-	size_t tied;
 	bool drained;
 	ssize_t n;
 
 	*times = 0;
-	while ((n = fd_recv_tied(sock[1], got + total, len, &set, &tied, &drained)) > 0) {
+	while ((n = fd_recv_tied(sock[1], got + total, len, &set, &drained)) > 0) {
 		ck_assert_uint_le((size_t)n, len);
 		ck_assert(!drained || recv(sock[1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0);
 		if (set.n) {
 			ck_assert_int_lt(*times, max);
-			ck_assert_uint_lt(tied, (size_t)n);
-			at[*times] = total + tied;
+			at[*times] = total;
 			n_fds[(*times)++] = set.n;
 			check_and_close(&set, set.n);
 		}
@@ -308,22 +304,44 @@ START_TEST(tied_to_the_byte)
 }
 END_TEST
 
+/* Not byte by byte: what is before a message comes at once, but for what is cut where the kernel has cut it. */
+START_TEST(a_message_is_reached_soon)
+{
+	struct fdset set;
+	int calls = 0;
+	bool drained;
+	size_t total = 0;
+
+	send_plain(bytes, 150000);
+	send_with("x", 1, 1);
+	do {
+		ssize_t n = fd_recv_tied(sock[1], got + total, BIG, &set, &drained);
+
+		ck_assert_int_gt(n, 0);
+		total += (size_t)n;
+		calls++;
+	} while (!set.n);
+	check_and_close(&set, 1);
+	ck_assert_uint_eq(total, 150001);
+	ck_assert_int_le(calls, 8);
+}
+END_TEST
+
 START_TEST(a_short_read_is_known_for_the_last)
 {
 	static const size_t sizes[] = { 1, 100, 4097, 100000 };
 	struct fdset set;
-	size_t tied;
 	bool drained;
 
 	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
 		send_plain(bytes, sizes[i]);
-		ck_assert_int_eq(fd_recv_tied(sock[1], got, sizes[i] + 1, &set, &tied, &drained), (ssize_t)sizes[i]);
+		ck_assert_int_eq(fd_recv_tied(sock[1], got, sizes[i] + 1, &set, &drained), (ssize_t)sizes[i]);
 		ck_assert(drained);
 		send_plain(bytes, sizes[i]);
-		ck_assert_int_eq(fd_recv_tied(sock[1], got, sizes[i], &set, &tied, &drained), (ssize_t)sizes[i]);
+		ck_assert_int_eq(fd_recv_tied(sock[1], got, sizes[i], &set, &drained), (ssize_t)sizes[i]);
 		ck_assert(!drained);
 	}
-	ck_assert_int_eq(fd_recv_tied(sock[1], got, 10, &set, &tied, &drained), -EAGAIN);
+	ck_assert_int_eq(fd_recv_tied(sock[1], got, 10, &set, &drained), -EAGAIN);
 	ck_assert(!drained);
 }
 END_TEST
@@ -443,6 +461,7 @@ int main(void)
 	tcase_add_test(packet, what_is_behind_a_packet);
 	tcase_add_test(stream, what_is_behind_a_byte);
 	tcase_add_test(stream, tied_to_the_byte);
+	tcase_add_test(stream, a_message_is_reached_soon);
 	tcase_add_test(stream, a_short_read_is_known_for_the_last);
 	tcase_add_test(stream, messages_in_a_row);
 	tcase_add_test(stream, a_whole_set_with_one_byte);
