@@ -78,11 +78,13 @@ void description_put(struct buf *b, const struct description *d)
 	case WIRE_FD_PIPE_READ:
 	case WIRE_FD_PIPE_WRITE:
 		frame_put_id(b, &d->id);
+		buf_put_u32(b, d->flags);
 		buf_put_u32(b, d->times);
 		return;
 	case WIRE_FD_SOCKET:
 	case WIRE_FD_LISTENER:
 		frame_put_id(b, &d->id);
+		buf_put_u32(b, d->flags);
 		buf_put_u8(b, d->socktype);
 		return;
 	case WIRE_FD_FILE:
@@ -152,11 +154,13 @@ static void get_particulars(struct buf *b, struct description *d)
 	case WIRE_FD_PIPE_READ:
 	case WIRE_FD_PIPE_WRITE:
 		frame_get_id(b, &d->id);
+		d->flags = buf_get_u32(b);
 		d->times = buf_get_u32(b);
 		return;
 	case WIRE_FD_SOCKET:
 	case WIRE_FD_LISTENER:
 		frame_get_id(b, &d->id);
+		d->flags = buf_get_u32(b);
 		d->socktype = buf_get_u8(b);
 		require(b, d->socktype == WIRE_STREAM || d->socktype == WIRE_SEQPACKET ||
 				   (d->socktype == WIRE_DGRAM && d->kind == WIRE_FD_SOCKET));

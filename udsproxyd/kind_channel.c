@@ -152,6 +152,7 @@ int kind_pass_channel(struct outgoing *o, struct item *item)
 		return err;
 	d->id = c->id;
 	d->times = count;
+	d->flags &= WIRE_O_NONBLOCK;
 	if (!channel_is_pipe(c) && count != 1)
 		err = kind_refuse(o->reason, "a socket that was passed before");
 	if (!err && ((channel_reads(c) && session_pass(s, c)) ||
@@ -332,6 +333,8 @@ int kind_make_channel(struct session *s, const struct description *d)
 		fd = make_counterpart(c, d);
 		pthread_mutex_unlock(&c->lock);
 	}
+	if (fd >= 0 && d->flags & WIRE_O_NONBLOCK)
+		fcntl(fd, F_SETFL, O_NONBLOCK);
 	if (fd >= 0 && channel_is_pipe(c) && channel_reads(c))
 		err = session_pass(s, c);
 	if (fd >= 0 && !err) {

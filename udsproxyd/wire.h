@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x55445350u /* "UDSP" */
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 
 /* Limits: what exceeds one is a violation and ends the transport. */
 #define WIRE_HEADER 16u		   /* bytes of a frame header */
@@ -96,10 +96,10 @@ enum wire_dgram_flags {
 
 /* A descriptor's description in MSG: u8 kind, then */
 enum wire_descriptor {
-	WIRE_FD_PIPE_READ = 1,	/* id channel, u32 times passed: the receiver gets a read end */
-	WIRE_FD_PIPE_WRITE = 2, /* id channel, u32 times passed: the receiver gets a write end */
-	WIRE_FD_SOCKET = 3,	/* id channel, u8 socktype: one end of a new socketpair */
-	WIRE_FD_LISTENER = 4,	/* id channel, u8 socktype: a listening twin */
+	WIRE_FD_PIPE_READ = 1,	/* id channel, u32 open flags, u32 times passed: the receiver gets a read end */
+	WIRE_FD_PIPE_WRITE = 2, /* id channel, u32 open flags, u32 times passed: the receiver gets a write end */
+	WIRE_FD_SOCKET = 3,	/* id channel, u32 open flags, u8 socktype: one end of a new socketpair */
+	WIRE_FD_LISTENER = 4,	/* id channel, u32 open flags, u8 socktype: a listening twin */
 	WIRE_FD_FILE = 5,	/* u32 open flags, u64 offset, str path: reopened below a share */
 	WIRE_FD_DEVICE = 6,	/* u32 open flags, str name: the same device */
 	WIRE_FD_SAME = 7,	/* u16 index of an earlier descriptor of this message: a duplicate of it */

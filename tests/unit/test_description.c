@@ -18,11 +18,11 @@ static uint8_t data[8192];
 
 static const struct description samples[] = {
 	{ .kind = WIRE_FD_PIPE_READ, .id = ID, .times = 1 },
-	{ .kind = WIRE_FD_PIPE_WRITE, .id = ID, .times = 0xffffffff },
+	{ .kind = WIRE_FD_PIPE_WRITE, .id = ID, .flags = WIRE_O_NONBLOCK, .times = 0xffffffff },
 	{ .kind = WIRE_FD_SOCKET, .id = ID, .socktype = WIRE_STREAM },
 	{ .kind = WIRE_FD_SOCKET, .id = ID, .socktype = WIRE_SEQPACKET },
 	{ .kind = WIRE_FD_SOCKET, .id = ID, .socktype = WIRE_DGRAM },
-	{ .kind = WIRE_FD_LISTENER, .id = ID, .socktype = WIRE_SEQPACKET },
+	{ .kind = WIRE_FD_LISTENER, .id = ID, .flags = WIRE_O_NONBLOCK, .socktype = WIRE_SEQPACKET },
 	{ .kind = WIRE_FD_FILE, .flags = WIRE_O_READ, .offset = INT64_MAX, NAME("/share/file") },
 	{ .kind = WIRE_FD_DEVICE, .flags = WIRE_O_WRITE, NAME("/dev/null") },
 	{ .kind = WIRE_FD_SAME, .index = 0xffff },

@@ -34,11 +34,11 @@ def parse_message(count, payload):
 		kind, text = text[0], text[1:]
 		item = {"kind": kind}
 		if kind in (WIRE_FD_PIPE_READ, WIRE_FD_PIPE_WRITE):
-			item["id"], item["times"] = struct.unpack_from(">16sI", text)
-			text = text[20:]
+			item["id"], item["flags"], item["times"] = struct.unpack_from(">16sII", text)
+			text = text[24:]
 		elif kind in (WIRE_FD_SOCKET, WIRE_FD_LISTENER):
-			item["id"], item["socktype"] = struct.unpack_from(">16sB", text)
-			text = text[17:]
+			item["id"], item["flags"], item["socktype"] = struct.unpack_from(">16sIB", text)
+			text = text[21:]
 		elif kind in (WIRE_FD_FILE, WIRE_FD_DEVICE):
 			item["flags"] = struct.unpack_from(">I", text)[0]
 			text = text[4:]

@@ -313,3 +313,47 @@ class Descriptors253CrossAtOnce:
 		for i, fd in enumerate(take_fds(sock, b"p", 253)):
 			with open(fd, "rb") as f:
 				expect(f.read(), b"%d" % i)
+
+
+@both_ways
+class NonblockingDescriptorStaysSo:
+	"""What is to be done without waiting says EAGAIN, and what is not does not: of pipes, sockets and listening sockets."""
+
+	together = True  # the end of a twin is noticed within a second
+
+	@staticmethod
+	def one_of_each():
+		r, w = os.pipe()
+		keep = [*os.pipe()]
+		pairs = [socket.socketpair(socket.AF_UNIX, kind) for kind in
+			 (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)]
+		listener = socket.socket(socket.AF_UNIX)
+		listener.bind("")	# the kernel chooses a name
+		listener.listen()
+		given = [r, keep[1], *(b.detach() for _, b in pairs), listener.detach()]
+		return given, (w, keep[0], *(a.detach() for a, _ in pairs))
+
+	def give(self, sock):
+		for blocking in True, False, True:
+			given, kept = self.one_of_each()
+			for fd in given:
+				os.set_blocking(fd, blocking)
+			pass_fds(sock, b"p", *given)
+			expect(receive(sock, 1), b"k")
+			for fd in kept:
+				os.close(fd)
+
+	def take(self, sock):
+		for blocking in True, False, True:
+			fds = take_fds(sock, b"p", 6)
+			expect([os.get_blocking(fd) for fd in fds], [blocking] * 6)
+			if not blocking:
+				with socket.socket(fileno=os.dup(fds[5])) as listener:
+					try:
+						listener.accept()
+						raise AssertionError("somebody was accepted")
+					except BlockingIOError:
+						pass
+			for fd in fds:
+				os.close(fd)
+			sock.sendall(b"k")
