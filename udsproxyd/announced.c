@@ -7,7 +7,7 @@
 #include "session_parts.h"
 #include "util.h"
 
-#define SHARE 8 /* of all descriptors: each takes two, the peer's take as many, and others want some */
+#define ANNOUNCED_SHARE 8 /* of all descriptors: each takes two, the peer's take as many, and others want some */
 
 struct announcement {
 	LIST_ENTRY(announcement) entry;
@@ -17,7 +17,7 @@ struct announcement {
 
 void announced_init(struct daemon *d, size_t descriptors)
 {
-	d->announced_max = (unsigned)MIN(descriptors / SHARE, UINT32_MAX);
+	d->announced_max = (unsigned)MIN(descriptors / ANNOUNCED_SHARE, UINT32_MAX);
 }
 
 int announced_add(struct session *s, struct channel *c)
