@@ -77,6 +77,7 @@ struct session {
 	enum session_local local : 8;
 	uint16_t seen; /* of a pipe: passes known of when what is said of it next was found; of a socket: is it closed? */
 	uint16_t n_announced;
+	uint16_t open_size;
 	uint8_t connect_tries;
 	bool readable : 1;
 	bool writable : 1;
@@ -96,7 +97,6 @@ struct session {
 	bool closed_there : 1; /* SHUT and STOP tell of a close; whoever has fd, too, goes on with it */
 	bool forsaken : 1; /* its descriptor's message has perhaps been lost: the answer to OPEN is not waited for long */
 	bool retried : 1;  /* OPEN was sent a second time for a client, on a fresh transport */
-	uint32_t open_size;
 	uint8_t *open_payload; /* the OPEN that was sent, until OPENED; of a dialled session */
 	struct fdmap_files *files; /* that the MSG at hand names, being opened or open */
 	struct connecting *connecting; /* a slow file system is asked for the server's name */

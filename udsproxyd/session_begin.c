@@ -41,6 +41,8 @@ void session_send_open(struct session *s)
 
 static int remember_open(struct session *s, const struct frame_open *o)
 {
+	_Static_assert(64 + WIRE_NAME_MAX + sizeof(uint32_t) * WIRE_GROUPS_MAX <= UINT16_MAX, "open_size holds it");
+
 	size_t size = 64 + o->name_len + sizeof(uint32_t) * o->credentials.n_groups;
 	struct buf b;
 
@@ -49,7 +51,7 @@ static int remember_open(struct session *s, const struct frame_open *o)
 		return -ENOMEM;
 	buf_init(&b, s->open_payload, size);
 	frame_put_open(&b, o);
-	s->open_size = b.pos;
+	s->open_size = (uint16_t)b.pos;
 	return b.bad ? -EINVAL : 0;
 }
 
@@ -338,7 +340,7 @@ int session_accept(struct transport *t, const struct frame_header *h, const uint
 		return 0;
 	}
 	memcpy(s->open_payload, payload, h->length);
-	s->open_size = h->length;
+	s->open_size = (uint16_t)h->length;
 	attempt_connect(s, &o);
 	return 0;
 }
