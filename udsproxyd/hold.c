@@ -65,11 +65,17 @@ static void leave_queue(struct held *h)
 	h->queued = false;
 }
 
-/* A peer that is not there is found out at once by all. */
+/* A peer that is not there is found out at once by all. What broke a transport may have broken those at rest, too: they are for
+ * @first, who can begin anew. */
+static bool must_queue(const struct worker *w, bool first)
+{
+	return (w->n_dialling >= DIALS_MAX || !TAILQ_EMPTY(&w->turns)) && !(first && !LIST_EMPTY(&w->idle)) &&
+	       worker_peer_is_alive(w);
+}
+
 bool hold_must_queue(const struct worker *w)
 {
-	return (w->n_dialling >= DIALS_MAX || !TAILQ_EMPTY(&w->turns)) && LIST_EMPTY(&w->idle) &&
-	       worker_peer_is_alive(w);
+	return must_queue(w, true);
 }
 
 static void dial(struct session *s)
@@ -99,7 +105,6 @@ static void dial(struct session *s)
 	}
 }
 
-/* Those whose turn it is. What broke an idle transport may have broken all: it is for who can begin anew. */
 static void take_turns(struct timer *t)
 {
 	struct worker *w = CONTAINER_OF(t, struct worker, turns_timer);
@@ -145,7 +150,7 @@ static void on_timer(struct timer *t)
 		arm(h, TURN_MS);
 	else if (s->transport)
 		transport_broken(s->transport, ETIMEDOUT, "no answer");
-	else if (s->dialled && hold_must_queue(s->worker))
+	else if (s->dialled && must_queue(s->worker, h->first))
 		queue(h);
 	else if (s->dialled)
 		dial(s);

@@ -17,7 +17,7 @@
 
 /** hold_init() - when @w is made */
 void hold_init(struct worker *w);
-/** hold_must_queue() - may no more transports be dialled now? Not asked of the control link. */
+/** hold_must_queue() - may no more transports be dialled now, and is none at rest? Not asked of the control link. */
 bool hold_must_queue(const struct worker *w);
 /** hold_queue() - send the OPEN of @s, which has no transport yet, when its turn comes. Return: 0 or -ENOMEM. */
 int hold_queue(struct session *s);

@@ -24,6 +24,7 @@ from peer import Peer, TOP, string, u16, u32
 from proxyends import queued
 
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
+DIALS_MAX = 64	# under way at once, of a thread
 
 
 def wait_for(condition, seconds=10):
