@@ -2,7 +2,7 @@
 /*
  * announced.h - channels that a session's messages have begun, and that have no answer yet
  *
- * The answer comes when the message is delivered (PROTOCOL.md 8.1). Until then each costs descriptors on both sides, and a
+ * The answer comes when the message is delivered (PROTOCOL.md 8.1). Until then each costs descriptors, here and soon there, and a
  * program can pass any number of them before anybody reads. So a session that waits for many answers is not
  * read, and its socket fills up, as one does whose reader is slow. A session that waits for none is read always.
  *

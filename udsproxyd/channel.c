@@ -148,9 +148,9 @@ int channel_pass(struct channel_table *table, const struct channel_key *key, uin
 	if (!c)
 		err = -ENOMEM;
 	else if (!memcmp(&c->id, &wanted.id, sizeof(c->id)))
-		err = start(c, arg);
+		err = start(c, arg) ?: 1;
 	pthread_mutex_unlock(&table->passing);
-	if (err && c)
+	if (err < 0 && c)
 		channel_unref(c);
 	*out = c;
 	return err;
@@ -420,6 +420,8 @@ void channels_tidy(struct worker *w)
 		next = LIST_NEXT(e, entry);
 		pthread_mutex_lock(&c->lock);
 		there = c->session || atomic_load(&c->ended);
+		if (!worker_peer_is_alive(w))
+			e->since = seconds(); /* it cannot come now */
 		late = !there && seconds() - e->since >= EXPECTED_SECONDS;
 		c->abandoned |= late; /* once and for all, whatever another worker expects */
 		pthread_mutex_unlock(&c->lock);

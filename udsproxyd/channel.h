@@ -67,8 +67,8 @@ struct channel *channel_obtain(struct channel_table *table, const struct frame_i
 /**
  * channel_pass() - the channel of a descriptor here that is passed (once more)
  * @start	called for a new one, with no other pass going on; what it returns but 0 is the failure
- * @count	how often it was passed by now, modulo 65536; 1: the first time
- * Return: 0 and a reference in @out, or a negative errno.
+ * @count	how often it was passed by now, modulo 65536
+ * Return: 1, it is a new one, or 0, and a reference in @out; or a negative errno.
  */
 int channel_pass(struct channel_table *table, const struct channel_key *key, uint8_t socktype,
 		 int (*start)(struct channel *c, void *arg), void *arg, struct channel **out,

@@ -170,8 +170,8 @@ struct known {
 	int n;
 };
 
-/* Zero: @a and @b are to be one there. A channel is one whatever opened it; of a file, each opening
- * has an offset of its own. (A kernel without kcmp(2) tells no duplicates.) */
+/* Zero: @a and @b are to be one there. A socket cannot be opened again; of a file or a pipe, each opening has an offset or
+ * flags of its own. (A kernel without kcmp(2) tells no duplicates.) */
 static long compare(const struct outgoing *o, const struct known *known, int a, int b)
 {
 	const struct channel_key *x = &known->keys[a], *y = &known->keys[b];
@@ -183,7 +183,7 @@ static long compare(const struct outgoing *o, const struct known *known, int a, 
 		return x->dev < y->dev ? -1 : 1;
 	if (x->ino != y->ino)
 		return x->ino < y->ino ? -1 : 1;
-	if (kinds[x->kind].pass == kind_pass_channel)
+	if (x->kind == WIRE_FD_SOCKET || x->kind == WIRE_FD_LISTENER)
 		return 0;
 	order = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, o->set->fd[a], o->set->fd[b]);
 	return order < 0 ? a - b : order == 1 ? -1 : order; /* 1 is less, 2 is greater */

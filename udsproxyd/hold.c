@@ -9,7 +9,7 @@
 
 #define REDIAL_FIRST_MS 100
 #define REDIAL_LAST_MS 5000   /* the control link tells earlier */
-#define ATTEMPT_MS 3000	      /* for a transport, its greeting and the answer */
+#define ATTEMPT_MS 3000	      /* for a transport to be greeted, and for the answer */
 #define UNHEARD_SECONDS 10    /* where nobody may be left who wants it: the dialler's client gives up earlier */
 #define DIALS_MAX 64	      /* of a worker, under way at once */
 #define TURN_MS 1000	      /* to wait for a turn, before looking whether the peer is still there */
@@ -22,6 +22,7 @@ struct held {
 	unsigned wait_ms;   /* before the next attempt */
 	bool first;	    /* it has not had a transport yet */
 	bool queued;	    /* for its turn to dial */
+	bool clients;	    /* among those who are a client's */
 	struct frame_id instance;
 	struct fifo in; /* what came and is not delivered, */
 	uint32_t data_left; /* the first bytes of which may be a frame's last */
@@ -51,9 +52,16 @@ static int64_t deadline(const struct session *s)
 
 /* ---- turns ------------------------------------------------------------------------------- */
 
+/* A client waits in a queue of its own: one program's pipes, thousands perhaps, are not before everybody's. */
+static struct turns *queue_of(const struct held *h)
+{
+	return &h->session->worker->turns[!h->clients];
+}
+
 static void queue(struct held *h)
 {
-	TAILQ_INSERT_TAIL(&h->session->worker->turns, h, turn);
+	h->clients = h->session->client;
+	TAILQ_INSERT_TAIL(queue_of(h), h, turn);
 	h->queued = true;
 	arm(h, TURN_MS);
 }
@@ -61,15 +69,29 @@ static void queue(struct held *h)
 static void leave_queue(struct held *h)
 {
 	if (h->queued)
-		TAILQ_REMOVE(&h->session->worker->turns, h, turn);
+		TAILQ_REMOVE(queue_of(h), h, turn);
 	h->queued = false;
+}
+
+static bool nobody_waits(const struct worker *w)
+{
+	return TAILQ_EMPTY(&w->turns[0]) && TAILQ_EMPTY(&w->turns[1]);
+}
+
+/* The queues take turns. */
+static struct held *next_of(struct worker *w)
+{
+	struct held *h = TAILQ_FIRST(&w->turns[w->turn]);
+
+	w->turn = !w->turn;
+	return h ?: TAILQ_FIRST(&w->turns[w->turn]);
 }
 
 /* A peer that is not there is found out at once by all. What broke a transport may have broken those at rest, too: they are for
  * @first, who can begin anew. */
 static bool must_queue(const struct worker *w, bool first)
 {
-	return (w->n_dialling >= DIALS_MAX || !TAILQ_EMPTY(&w->turns)) && !(first && !LIST_EMPTY(&w->idle)) &&
+	return (w->n_dialling >= DIALS_MAX || !nobody_waits(w)) && !(first && !LIST_EMPTY(&w->idle)) &&
 	       worker_peer_is_alive(w);
 }
 
@@ -110,21 +132,22 @@ static void take_turns(struct timer *t)
 	struct worker *w = CONTAINER_OF(t, struct worker, turns_timer);
 	struct held *h;
 
-	while ((h = TAILQ_FIRST(&w->turns)) &&
+	while ((h = next_of(w)) &&
 	       (w->n_dialling < DIALS_MAX || (h->first && !LIST_EMPTY(&w->idle))))
 		dial(h->session);
 }
 
 void hold_init(struct worker *w)
 {
-	TAILQ_INIT(&w->turns);
+	TAILQ_INIT(&w->turns[0]);
+	TAILQ_INIT(&w->turns[1]);
 	timer_init(&w->turns_timer, take_turns);
 }
 
 /* Not at once: whoever makes room may be in the midst of something. */
 void hold_next_turn(struct worker *w)
 {
-	if (!TAILQ_EMPTY(&w->turns))
+	if (!nobody_waits(w))
 		timer_start(&w->events, &w->turns_timer, 0);
 }
 
@@ -240,6 +263,11 @@ void hold_forget(struct session *s)
 	timer_stop(&s->worker->events, &h->timer);
 	fifo_clear(&h->in);
 	free(h);
+}
+
+void hold_greeted(struct session *s)
+{
+	arm(s->held, ATTEMPT_MS);
 }
 
 void hold_redial(struct session *s)

@@ -31,6 +31,8 @@ int hold_begin(struct session *s);
 void hold_end(struct session *s);
 /** hold_forget() - @s ends, or begins anew */
 void hold_forget(struct session *s);
+/** hold_greeted() - the transport that was dialled for @s is: wait for the answer */
+void hold_greeted(struct session *s);
 /** hold_redial() - now, if @s is waiting to do so */
 void hold_redial(struct session *s);
 /** hold_instance() - the run of the peer that @s, which is held, belongs to */

@@ -131,13 +131,13 @@ static int start_channel(struct channel *c, void *arg)
 static int pass(struct outgoing *o, const struct channel_key *key, uint8_t socktype,
 		struct channel **c, uint16_t *count)
 {
-	int err = channel_pass(o->session->worker->daemon->channels, key, socktype, start_channel,
-			       o, c, count);
+	int made = channel_pass(o->session->worker->daemon->channels, key, socktype, start_channel,
+				o, c, count);
 
-	if (err)
+	if (made < 0)
 		snprintf(o->reason, FDMAP_REASON_MAX, "a descriptor cannot be carried: %s",
-			 strerror(-err));
-	return err;
+			 strerror(-made));
+	return made;
 }
 
 int kind_pass_channel(struct outgoing *o, struct item *item)
@@ -146,17 +146,18 @@ int kind_pass_channel(struct outgoing *o, struct item *item)
 	struct description *d = &item->d;
 	struct channel *c;
 	uint16_t count;
-	int err = pass(o, &item->key, d->socktype, &c, &count);
+	int made = pass(o, &item->key, d->socktype, &c, &count);
+	int err = 0;
 
-	if (err)
-		return err;
+	if (made < 0)
+		return made;
 	d->id = c->id;
 	d->times = count;
 	d->flags &= WIRE_O_NONBLOCK;
-	if (!channel_is_pipe(c) && count != 1)
+	if (!channel_is_pipe(c) && !made)
 		err = kind_refuse(o->reason, "a socket that was passed before");
 	if (!err && ((channel_reads(c) && session_pass(s, c)) ||
-		     (count == 1 && c->kind != WIRE_FD_LISTENER && announced_add(s, c))))
+		     (made && c->kind != WIRE_FD_LISTENER && announced_add(s, c))))
 		err = kind_refuse(o->reason, "out of memory");
 	channel_unref(c);
 	return err;
@@ -177,8 +178,9 @@ int kind_pass_pipe(struct outgoing *o, int fd, struct frame_id *id)
 	key.dev = st.st_dev;
 	key.ino = st.st_ino;
 	err = pass(&one, &key, 0, &c, &count);
-	if (err)
+	if (err < 0)
 		return err;
+	err = 0;
 	*id = c->id;
 	if (announced_add(o->session, c))
 		err = kind_refuse(o->reason, "out of memory");

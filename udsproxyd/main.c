@@ -50,6 +50,7 @@ static void raise_limits(struct daemon *d)
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		log_warning("the limit of open files stays low: %m");
+	getrlimit(RLIMIT_NOFILE, &limit);
 	announced_init(d, limit.rlim_cur);
 }
 

@@ -177,6 +177,8 @@ void sessions_peer_gone(struct worker *w, const struct frame_id *instance);
 /* ---- from transport.c ---- */
 
 void session_transport_broken(struct session *s, int error, const char *why);
+/** session_greeted() - the peer has taken its transport */
+void session_greeted(struct session *s);
 /** session_may_send() - what counted frames there are to send on its transport; NULL: not yet */
 struct stream_out *session_may_send(struct session *s);
 /** session_ends_soon() - END follows what there is to send */

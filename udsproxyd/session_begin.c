@@ -62,6 +62,8 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 	struct transport *t = queued ? NULL : transport_dial(w, false);
 	struct session *s = t || queued ? session_new(w, t, &o->id, SESSION_OPENING) : NULL;
 
+	if (s)
+		s->client = client; /* hold_queue() asks */
 	if (!s || remember_open(s, o) || (queued && hold_queue(s))) {
 		int error = errno;
 
@@ -74,7 +76,6 @@ struct session *session_open(struct worker *w, const struct frame_open *o, enum 
 		errno = error;
 		return NULL;
 	}
-	s->client = client;
 	s->channel = channel ? channel_ref(channel) : NULL;
 	s->local = local;
 	s->in.packets = session_has_packets(s);

@@ -81,6 +81,15 @@ void session_transport_broken(struct session *s, int error, const char *why)
 	}
 }
 
+/* It may have stood in the backlog for long: the time for the answer begins now. */
+void session_greeted(struct session *s)
+{
+	if (s->held)
+		hold_greeted(s);
+	else if (s->forsaken)
+		session_forsake(s);
+}
+
 /* ---- we dialled -------------------------------------------------------------------------- */
 
 void session_dialled_again(struct session *s)

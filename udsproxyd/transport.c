@@ -503,6 +503,8 @@ static int handle_hello(struct transport *t, const struct frame_header *h, const
 		link_greeted(t->link, t);
 	else if (!t->dialled && hello.role == WIRE_ROLE_CONTROL)
 		link_accepted(t);
+	if (t->session)
+		session_greeted(t->session);
 	return 0;
 }
 
@@ -849,10 +851,12 @@ static void on_timer(struct timer *timer)
 {
 	struct transport *t = CONTAINER_OF(timer, struct transport, timer);
 
-	if (!t->greeted && t->dialled && worker_peer_is_alive(t->worker)) {
+	if (t->doomed) {
+		transport_broken(t, ETIMEDOUT, "it was not closed");
+	} else if (!t->greeted && t->dialled && worker_peer_is_alive(t->worker)) {
 		timer_start(&t->worker->events, timer, HELLO_MS); /* in its backlog */
-	} else if (!t->greeted || t->doomed) {
-		transport_broken(t, ETIMEDOUT, t->doomed ? "it was not closed" : "no greeting came");
+	} else if (!t->greeted) {
+		transport_broken(t, ETIMEDOUT, "no greeting came");
 	} else if (t->session) {
 		t->stuck = (uint32_t)t->session->out.acked == t->acked_before;
 		session_pump(t->session);

@@ -28,6 +28,7 @@ struct watch {
 	struct channel *channel;
 	struct io io;	    /* of the original: connections */
 	struct timer timer; /* of the original: a pause; of a twin: the next probe */
+	bool blocked;	    /* the original did, when it was passed */
 	char dir[108];	    /* of a twin */
 };
 
@@ -36,6 +37,13 @@ static void on_connection(struct io *io, uint32_t events);
 static void watch_free(struct grave *g)
 {
 	free(CONTAINER_OF(g, struct watch, grave));
+}
+
+static void set_blocking(int fd, bool blocking)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
 }
 
 static void watch_end(struct watch *watch)
@@ -51,6 +59,8 @@ static void watch_end(struct watch *watch)
 		unlink(path); /* most likely gone: its owner removes it */
 		rmdir(watch->dir);
 	}
+	if (watch->blocked)
+		set_blocking(c->fd, true);
 	pthread_mutex_lock(&c->lock);
 	c->watch = NULL;
 	pthread_mutex_unlock(&c->lock);
@@ -133,8 +143,8 @@ int watch_original(struct worker *w, struct channel *c)
 		return -ENOMEM;
 	/* The flag is the socket's, not ours alone (documented): but two processes may accept
 	 * here, and the one that comes too late must not hang. */
-	if (flags >= 0 && !(flags & O_NONBLOCK))
-		fcntl(c->fd, F_SETFL, flags | O_NONBLOCK);
+	watch->blocked = !(flags & O_NONBLOCK);
+	set_blocking(c->fd, false);
 	if (start(watch)) {
 		watch_end(watch);
 		return -ENOMEM;

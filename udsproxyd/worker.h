@@ -93,7 +93,8 @@ struct worker {
 	unsigned dgrams_ms, dgrams_least_ms;
 	LIST_HEAD(, watch) watches;
 	LIST_HEAD(, transport) idle; /* dialled ones that may carry the next connection */
-	TAILQ_HEAD(, held) turns; /* of sessions that wait to dial, the next one first: hold.h */
+	TAILQ_HEAD(turns, held) turns[2]; /* clients', and others', that wait to dial, the next one first: hold.h */
+	unsigned turn;			  /* whose it is */
 	struct timer turns_timer;
 	unsigned n_dialling; /* transports that were dialled for sessions, and not greeted yet */
 	unsigned n_idle;
