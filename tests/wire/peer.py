@@ -318,7 +318,7 @@ class Peer:
 		self.silent = False	# PING is not answered
 		self.knows_nothing = False	# what is not expected is turned away, and no error
 		self.linked = threading.Event()
-		self.greets = threading.Event()	# or what the daemon has dialled waits, as in a backlog
+		self.greets = threading.Event()	# see stop_greeting()
 		self.greets.set()
 		self.controls, self.transports, self.waiting = [], [], []
 		self.lock = threading.Lock()
@@ -347,6 +347,11 @@ class Peer:
 			(self.controls if role == WIRE_ROLE_CONTROL else self.transports).append(t)
 		if role == WIRE_ROLE_CONTROL:
 			self.answer(t)
+
+	def stop_greeting(self):
+		"""What the daemon dials from now on waits, as in a backlog, in `waiting`, until `greets` is set again."""
+		self.waiting.clear()
+		self.greets.clear()
 
 	def answer(self, t):
 		self.linked.set()
