@@ -40,7 +40,7 @@ static void arm_next(struct held *h)
 }
 
 /* ms; of one whose transport is broken now */
-static int64_t deadline(const struct session *s)
+static int64_t hold_deadline(const struct session *s)
 {
 	int64_t seconds = s->worker->daemon->config.hold_seconds;
 
@@ -112,7 +112,7 @@ static void dial(struct session *s)
 		return;
 	}
 	if (!t) {
-		h->deadline = MIN(h->deadline, deadline(s));
+		h->deadline = MIN(h->deadline, hold_deadline(s));
 		arm_next(h);
 		return;
 	}
@@ -157,7 +157,7 @@ void hold_next_turn(struct worker *w)
 static bool waits_well(const struct session *s)
 {
 	return worker_peer_is_alive(s->worker) &&
-	       (s->held->queued || (s->dialled && s->transport && !s->transport->greeted));
+	       (s->held->queued || (s->transport && !s->transport->greeted));
 }
 
 static void on_timer(struct timer *t)
@@ -181,13 +181,13 @@ static void on_timer(struct timer *t)
 		arm(h, INT32_MAX);
 }
 
-static struct held *held_new(struct session *s)
+static struct held *held_new(struct session *s, int64_t deadline)
 {
 	struct held *h = calloc(1, sizeof(*h));
 
 	if (!h)
 		return NULL;
-	h->deadline = deadline(s);
+	h->deadline = deadline;
 	h->session = s;
 	timer_init(&h->timer, on_timer);
 	return h;
@@ -205,11 +205,10 @@ static void keep_undelivered(struct held *h, struct session *s, struct transport
 
 int hold_queue(struct session *s)
 {
-	s->held = held_new(s);
+	s->held = held_new(s, INT64_MAX); /* nothing is broken */
 	if (!s->held)
 		return -ENOMEM;
 	s->held->first = true;
-	s->held->deadline = INT64_MAX; /* nothing is broken */
 	queue(s->held);
 	return 0;
 }
@@ -219,7 +218,7 @@ int hold_begin(struct session *s)
 	struct transport *t = s->transport;
 
 	if (!s->held) {
-		s->held = held_new(s);
+		s->held = held_new(s, hold_deadline(s));
 		if (!s->held)
 			return -ENOMEM;
 		keep_undelivered(s->held, s, t);

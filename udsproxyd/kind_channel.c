@@ -171,16 +171,15 @@ int kind_pass_pipe(struct outgoing *o, int fd, struct frame_id *id)
 	struct channel *c;
 	struct stat st;
 	uint16_t count;
-	int err;
+	int made, err = 0;
 
 	if (fstat(fd, &st))
 		return kind_refuse(o->reason, strerror(errno));
 	key.dev = st.st_dev;
 	key.ino = st.st_ino;
-	err = pass(&one, &key, 0, &c, &count);
-	if (err < 0)
-		return err;
-	err = 0;
+	made = pass(&one, &key, 0, &c, &count);
+	if (made < 0)
+		return made;
 	*id = c->id;
 	if (announced_add(o->session, c))
 		err = kind_refuse(o->reason, "out of memory");

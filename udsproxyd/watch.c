@@ -39,11 +39,13 @@ static void watch_free(struct grave *g)
 	free(CONTAINER_OF(g, struct watch, grave));
 }
 
-static void set_blocking(int fd, bool blocking)
+/* Return: what it was. */
+static bool set_blocking(int fd, bool blocking)
 {
 	int flags = fcntl(fd, F_GETFL);
 
 	fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+	return !(flags & O_NONBLOCK);
 }
 
 static void watch_end(struct watch *watch)
@@ -137,14 +139,12 @@ static void on_connection(struct io *io, uint32_t events)
 int watch_original(struct worker *w, struct channel *c)
 {
 	struct watch *watch = watch_new(w, c, on_pause);
-	int flags = fcntl(c->fd, F_GETFL);
 
 	if (!watch)
 		return -ENOMEM;
 	/* The flag is the socket's, not ours alone (documented): but two processes may accept
 	 * here, and the one that comes too late must not hang. */
-	watch->blocked = !(flags & O_NONBLOCK);
-	set_blocking(c->fd, false);
+	watch->blocked = set_blocking(c->fd, false);
 	if (start(watch)) {
 		watch_end(watch);
 		return -ENOMEM;

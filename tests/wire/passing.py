@@ -99,3 +99,18 @@ def dial_channel(d, ident):
 def connection(d):
 	server, path = d.server(f"s.{time.monotonic_ns()}")
 	return d.served(server, path)
+
+
+def carry(d, n):
+	"""So many of the daemon's OPENs for channels, answered, and their ends, each an end of file: the channels."""
+	carried = []
+	while len(carried) < n:
+		t, opened = d.peer.expect_open()
+		carried.append(opened["name"])
+		t.opened()
+		t.expect(WIRE_SHUT)
+		t.send(WIRE_SHUT, count=1)
+		t.expect(WIRE_END)
+		t.send(WIRE_END)
+		d.peer.rest(t)
+	return carried

@@ -280,6 +280,11 @@ class Transport:
 		assert self.acked <= received <= self.sent, f"{received}, acknowledged {self.acked}, sent {self.sent}"
 		self.raw(self.stream[received:])
 
+	def resumed(self, old, received):
+		"""Answer RESUME: what `old` carried goes on here, the daemon having received so much of it."""
+		self.raw(frame(WIRE_RESUMED, u16(0) + u64(old.received)))
+		self.carry_on(old, received)
+
 	def is_closed(self, seconds=PATIENCE):
 		"""Does the daemon close it, whatever else it still sends?"""
 		end = time.monotonic() + seconds
@@ -426,8 +431,7 @@ class Peer:
 		assert ident == old.ident
 		if not answer:
 			return t, received
-		t.raw(frame(WIRE_RESUMED, u16(0) + u64(old.received)))
-		t.carry_on(old, received)
+		t.resumed(old, received)
 		return t
 
 	def ask_to_resume(self, ident, received):
