@@ -274,11 +274,12 @@ class Transport:
 		assert not self.rest or (kind == WIRE_DATA and not self.packets and received >= start + WIRE_HEADER)
 
 	def carry_on(self, old, received):
-		"""What `old` carried goes on here. Of ours the daemon has received so many bytes; the others are sent again."""
+		"""What `old` carried goes on here. Of ours the daemon has received so many bytes; the others are sent again,
+		and so is the last ack."""
 		for name in self.OF_CONNECTION:
 			setattr(self, name, getattr(old, name))
 		assert self.acked <= received <= self.sent, f"{received}, acknowledged {self.acked}, sent {self.sent}"
-		self.raw(self.stream[received:])
+		self.raw(self.stream[received:] + frame(WIRE_ACK, ack=self.told))
 
 	def resumed(self, old, received):
 		"""Answer RESUME: what `old` carried goes on here, the daemon having received so much of it."""
