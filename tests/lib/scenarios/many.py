@@ -15,7 +15,8 @@ class RacingConnectionsAllArrive(Scenario):
 	"""160 short connections of eight processes, on one path, at the same moment: each is accepted once and
 	has its own bytes, in either direction."""
 
-	number = 160
+	# Memcheck has no openat2(2): there each attempt to connect is a thread of the daemon, and takes that long.
+	number = 48 if WRAPPED else 160
 
 	def listen(self, address=None):
 		sock = super().listen()
