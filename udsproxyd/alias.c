@@ -260,11 +260,11 @@ static struct alias *alias_for(struct worker *w, int socktype, const char *name,
 	return alias_new(w, socktype, name, len);
 }
 
-static bool is_our_own(int fd)
+static bool is_our_own(const struct alias *a, int fd)
 {
 	struct ucred who;
 
-	return !fd_peer(fd, &who) && who.pid == getpid();
+	return !fd_peer(fd, &who) && who.pid == a->worker->daemon->self.pid;
 }
 
 /* What connect_to() has put there. Only root finds the socket, but root may try anything. */
@@ -275,7 +275,7 @@ static int take(const struct alias *a)
 
 		if (fd < 0)
 			return -errno;
-		if (is_our_own(fd))
+		if (is_our_own(a, fd))
 			return take_fd(&fd);
 	}
 }

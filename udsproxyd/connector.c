@@ -34,42 +34,42 @@ static int switch_ids(uid_t uid, gid_t gid, size_t n_groups, const gid_t *groups
 	return 0;
 }
 
-static void switch_back(void)
+static void switch_back(gid_t gid)
 {
 	/* Root's effective uid first: the others need its capabilities. A thread that cannot
 	 * become itself again must not go on. */
-	if (syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, getgid(), -1) ||
+	if (syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, gid, -1) ||
 	    syscall(SYS_setgroups, 0, NULL))
 		abort();
 }
 
 /* Six calls for nothing otherwise, and most clients are services that run as root. main() has dropped our own groups; a server
  * may ask for the client's (SO_PEERGROUPS). */
-static bool is_like_us(const struct frame_credentials *c)
+static bool is_like_us(const struct daemon *d, const struct frame_credentials *c)
 {
-	if (getuid() != 0)
-		return c->uid == getuid();
-	return c->uid == 0 && c->gid == getgid() && !c->n_groups;
+	if (d->self.uid != 0)
+		return c->uid == d->self.uid;
+	return c->uid == 0 && c->gid == d->self.gid && !c->n_groups;
 }
 
-static int become(const struct frame_credentials *c)
+static int become(const struct daemon *d, const struct frame_credentials *c)
 {
 	int err;
 
-	if (is_like_us(c))
+	if (is_like_us(d, c))
 		return 0;
-	if (getuid() != 0) /* an unprivileged daemon serves its own user only */
+	if (d->self.uid != 0) /* an unprivileged daemon serves its own user only */
 		return -EACCES;
 	err = switch_ids(c->uid, c->gid, c->n_groups, c->groups);
 	if (err)
-		switch_back();
+		switch_back(d->self.gid);
 	return err;
 }
 
-static void become_self(const struct frame_credentials *c)
+static void become_self(const struct daemon *d, const struct frame_credentials *c)
 {
-	if (!is_like_us(c))
-		switch_back();
+	if (!is_like_us(d, c))
+		switch_back(d->self.gid);
 }
 
 void connector_remove_name(int fd)
@@ -157,21 +157,21 @@ static int connect_name(struct daemon *d, const struct frame_open *o, int fd,
 	}
 	r->explicit_credentials &= creds;
 	if (o->name[0] == '\0') {
-		err = become(c);
+		err = become(d, c);
 		if (err)
 			return err;
 		err = connect_abstract(fd, o->name, o->name_len);
-		become_self(c);
+		become_self(d, c);
 		return err;
 	}
 	path = aside_open(root, O_PATH, cached);
 	if (path < 0)
 		return not_at_hand(path, cached);
-	err = become(c);
+	err = become(d, c);
 	if (err)
 		return err;
 	err = connect_beneath(fd, &path, rest, cached);
-	become_self(c);
+	become_self(d, c);
 	return err;
 }
 
@@ -186,11 +186,11 @@ static int connect_twin(struct daemon *d, const struct frame_open *o, int fd,
 	twin = watch_twin(d, &id);
 	if (twin < 0)
 		return twin;
-	err = become(c);
+	err = become(d, c);
 	if (err)
 		return err;
 	err = connector_connect_inode(fd, twin);
-	become_self(c);
+	become_self(d, c);
 	return err;
 }
 
@@ -214,8 +214,8 @@ void connector_connect(struct daemon *d, const struct frame_open *o, bool cached
 
 	*r = (struct connector_result){ .fd = -EPROTOTYPE };
 	map_credentials(&d->config, &o->credentials, &c);
-	r->credentials = (struct ucred){ .pid = getpid(), .uid = c.uid, .gid = c.gid };
-	r->explicit_credentials = c.uid != 0 && getuid() == 0;
+	r->credentials = (struct ucred){ .pid = d->self.pid, .uid = c.uid, .gid = c.gid };
+	r->explicit_credentials = c.uid != 0 && d->self.uid == 0;
 	if (!socktype)
 		return;
 	r->fd = make_socket(d, socktype, o->socktype == WIRE_DGRAM ? o->flags : 0);

@@ -51,6 +51,7 @@ static void raise_limits(struct daemon *d)
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		log_warning("the limit of open files stays low: %m");
 	getrlimit(RLIMIT_NOFILE, &limit);
+	d->files_max = limit.rlim_cur;
 	announced_init(d, limit.rlim_cur);
 }
 
@@ -176,7 +177,8 @@ int main(int argc, char **argv)
 	log_init("udsproxyd", d->config.log_level);
 	signal(SIGPIPE, SIG_IGN);
 	umask(0); /* servers and clients of any user send to the sockets of once/ and twins/ */
-	if (getuid() == 0 && setgroups(0, NULL))
+	d->self = (struct ucred){ .pid = getpid(), .uid = getuid(), .gid = getgid() };
+	if (d->self.uid == 0 && setgroups(0, NULL))
 		die("cannot drop supplementary groups: %m");
 	raise_limits(d);
 	worker_random_id(&d->instance);

@@ -355,6 +355,22 @@ void session_send_opened(struct transport *t, int error, const char *reason)
 
 /* ---- how it ends ------------------------------------------------------------------------- */
 
+static void shut_local(struct session *s, unsigned actions)
+{
+	bool closes = actions & CONN_CLOSE_LOCAL;
+	bool shut = actions & CONN_SHUT_LOCAL && s->local != SESSION_DATAGRAM;
+	/* A sender of datagrams sees EPIPE then; but not when this was a close, that is ECONNREFUSED. */
+	bool stop = actions & CONN_STOP_LOCAL && !(s->local == SESSION_DATAGRAM && closes);
+
+	if (s->fd < 0 || s->closed_there || s->local == SESSION_PIPE)
+		return;
+	/* A close says it, too, if nobody else has the socket, and wakes who is at the other end once rather than twice. */
+	if (stop)
+		shutdown(s->fd, shut ? SHUT_RDWR : SHUT_RD);
+	else if (shut && (!closes || s->channel))
+		shutdown(s->fd, SHUT_WR);
+}
+
 /* What conn.c decided. The session may have ended afterwards. */
 static void apply(struct session *s, unsigned actions)
 {
@@ -364,16 +380,7 @@ static void apply(struct session *s, unsigned actions)
 		transport_broken(t, EPROTO, "the peer broke the protocol");
 		return;
 	}
-	if (s->closed_there)
-		actions &= ~(unsigned)(CONN_SHUT_LOCAL | CONN_STOP_LOCAL);
-	/* A close says it all, if nobody else has the socket, and wakes who is at the other end once rather than twice. */
-	if (actions & CONN_SHUT_LOCAL && !(actions & CONN_CLOSE_LOCAL && !s->channel) && s->fd >= 0 &&
-	    session_is_connection(s))
-		shutdown(s->fd, SHUT_WR);
-	/* A sender of datagrams sees EPIPE then; but not when this was a close, that is ECONNREFUSED. */
-	if (actions & CONN_STOP_LOCAL && s->fd >= 0 &&
-	    (session_is_connection(s) || (s->local == SESSION_DATAGRAM && !(actions & CONN_CLOSE_LOCAL))))
-		shutdown(s->fd, SHUT_RD);
+	shut_local(s, actions);
 	if (actions & CONN_SEND_SHUT)
 		session_send_counted(s, WIRE_SHUT, s->seen, NULL, 0);
 	if (actions & CONN_SEND_STOP)
@@ -396,6 +403,13 @@ static void apply(struct session *s, unsigned actions)
 void session_step(struct session *s, enum conn_event event)
 {
 	apply(s, conn_step(&s->conn, event));
+}
+
+void session_steps(struct session *s, enum conn_event first, enum conn_event second)
+{
+	unsigned actions = conn_step(&s->conn, first);
+
+	apply(s, actions | conn_step(&s->conn, second));
 }
 
 /* ---- passed pipes ------------------------------------------------------------------------ */

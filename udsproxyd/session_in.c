@@ -374,6 +374,15 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	return true;
 }
 
+/* A close is STOP and SHUT, one right behind the other. (Of a passed descriptor each has its own count.) */
+static bool is_close(const struct session *s, const uint8_t *behind)
+{
+	struct frame_header next;
+
+	return !s->channel && s->worker->behind >= WIRE_HEADER && !frame_get_header(&next, behind) &&
+	       next.type == WIRE_SHUT;
+}
+
 ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
 	ssize_t whole = (ssize_t)(WIRE_HEADER + h->length);
@@ -414,9 +423,15 @@ ssize_t session_frame(struct session *s, const struct frame_header *h, const uin
 		if (is_early(s, h))
 			return 0;
 		delivered(s, WIRE_HEADER);
-		if (!is_stale(s, h))
+		if (is_stale(s, h))
+			return whole;
+		if (!is_close(s, payload)) {
 			session_step(s, CONN_PEER_STOP);
-		return whole;
+			return whole;
+		}
+		delivered(s, WIRE_HEADER);
+		session_steps(s, CONN_PEER_STOP, CONN_PEER_SHUT);
+		return whole + WIRE_HEADER;
 	case WIRE_END:
 		/* Ours goes first, and before that what it comes behind: perhaps a STOP. */
 		if (session_ends_soon(s) && !session_send_end(s))

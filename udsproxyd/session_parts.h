@@ -38,6 +38,8 @@ void session_tell_done(struct session *s);
 void session_tell_verdict(struct session *s, const struct frame_opened *o, const char *what);
 /** session_step() - something happened that conn.c decides about; may end it */
 void session_step(struct session *s, enum conn_event event);
+/** session_steps() - two things happened, and what both lead to is done at once; may end it */
+void session_steps(struct session *s, enum conn_event first, enum conn_event second);
 
 /* ---- session.c: the local end ---- */
 

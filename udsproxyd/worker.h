@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "config.h"
 #include "events.h"
@@ -41,6 +43,8 @@ struct watch;
 struct daemon {
 	struct config config;
 	struct frame_id instance; /* of this run of this daemon */
+	struct ucred self;	  /* its process and real ids, which stay */
+	rlim_t files_max;	  /* descriptors that it may have */
 	struct worker *workers;
 	struct channel_table *channels;
 	struct accepted *accepted; /* sessions that the peer dialled, by their ids: accepted.h */

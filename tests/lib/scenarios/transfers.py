@@ -316,6 +316,22 @@ class ServerClosesUnreadDataIsRead(Scenario):
 			pass
 
 
+class ACloseIsOneEvent(Scenario):
+	"""Who waits for events of a connection is told of a close at once, rather than of one direction first."""
+
+	def server(self, listener):
+		with listener.accept()[0] as sock, listener.accept()[0] as other, select.epoll() as epoll:
+			epoll.register(sock, select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
+			expect(epoll.poll(), [(sock.fileno(), select.EPOLLOUT)], "events")
+			other.sendall(b"close")
+			expect(epoll.poll(), [(sock.fileno(), select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLHUP)], "events")
+
+	def client(self):
+		with self.connect() as sock, self.connect() as other:
+			expect(receive(other, 5), b"close")
+			sock.close()
+
+
 def write_until_epipe(sock):
 	"""Write now and then, as a program does that has no idea of its peer's end."""
 	start = time.monotonic()
