@@ -229,6 +229,9 @@ int hold_begin(struct session *s)
 	s->transport = NULL;
 	s->resuming = false;
 	t->session = NULL;
+	/* What a pipe waits for waits, too: its patience begins anew, with the frame that is early. */
+	if (s->local == SESSION_PIPE && s->state == SESSION_RUNNING)
+		timer_stop(&s->worker->events, &s->timer);
 	if (s->dialled)
 		arm_next(s->held);
 	else
