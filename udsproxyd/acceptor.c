@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "util.h"
@@ -22,21 +23,22 @@ struct acceptor {
 };
 
 /* The kernel gives out the lowest free number. */
-static bool is_among_the_last(const struct worker *w, int fd)
+static bool is_among_the_last(int fd)
 {
-	rlim_t max = w->daemon->files_max;
+	struct rlimit limit;
 
-	return (rlim_t)fd + MIN(RESERVE, max / 4) >= max;
+	return !getrlimit(RLIMIT_NOFILE, &limit) &&
+	       (rlim_t)fd + MIN(RESERVE, limit.rlim_cur / 4) >= limit.rlim_cur;
 }
 
-static bool is_short_of_descriptors(const struct worker *w)
+static bool is_short_of_descriptors(void)
 {
 	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 
 	if (fd < 0)
 		return true;
 	close(fd);
-	return is_among_the_last(w, fd);
+	return is_among_the_last(fd);
 }
 
 /* Who waits in the backlog loses nothing. */
@@ -56,13 +58,13 @@ static int accept_one(int listening)
 
 /* Look before, which costs two calls; and alone, or threads that look at the same time would each take one of the
  * reserve. */
-static int accept_unless_short(const struct worker *w, int listening)
+static int accept_unless_short(int listening)
 {
 	static pthread_mutex_t looking = PTHREAD_MUTEX_INITIALIZER;
 	int fd = -1, error = EMFILE;
 
 	pthread_mutex_lock(&looking);
-	if (!is_short_of_descriptors(w)) {
+	if (!is_short_of_descriptors()) {
 		fd = accept_one(listening);
 		error = errno;
 	}
@@ -80,10 +82,10 @@ static void on_connection(struct io *io, uint32_t events)
 
 	(void)events;
 	while (turns-- > 0) {
-		int fd = a->complained ? accept_unless_short(a->worker, a->fd) : accept_one(a->fd);
+		int fd = a->complained ? accept_unless_short(a->fd) : accept_one(a->fd);
 
 		if (fd >= 0) {
-			bool last = is_among_the_last(a->worker, fd);
+			bool last = is_among_the_last(fd);
 
 			a->accepted(a->worker, fd);
 			if (last) {

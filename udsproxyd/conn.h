@@ -36,7 +36,7 @@ enum conn_action {
 	CONN_SEND_STOP = 16,
 	CONN_SEND_END = 32,
 	CONN_IDLE = 64,	       /* the transport is free */
-	CONN_VIOLATION = 128,  /* the peer broke the protocol; nothing else is set */
+	CONN_VIOLATION = 128,  /* the peer broke the protocol; nothing else that is set counts */
 };
 
 enum conn_flag {

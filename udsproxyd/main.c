@@ -51,7 +51,6 @@ static void raise_limits(struct daemon *d)
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		log_warning("the limit of open files stays low: %m");
 	getrlimit(RLIMIT_NOFILE, &limit);
-	d->files_max = limit.rlim_cur;
 	announced_init(d, limit.rlim_cur);
 }
 

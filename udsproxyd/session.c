@@ -364,7 +364,8 @@ static void shut_local(struct session *s, unsigned actions)
 
 	if (s->fd < 0 || s->closed_there || s->local == SESSION_PIPE)
 		return;
-	/* A close says it, too, if nobody else has the socket, and wakes who is at the other end once rather than twice. */
+	/* Also before a close: what is written between discard_unread() and that would be a reset. But for the other direction
+	 * a close does, if nobody else has the socket, and wakes who is at the other end once rather than twice. */
 	if (stop)
 		shutdown(s->fd, shut ? SHUT_RDWR : SHUT_RD);
 	else if (shut && (!closes || s->channel))

@@ -204,8 +204,9 @@ bool session_can_splice(struct session *s, size_t len);
 ssize_t session_splice(struct session *s, int from, size_t len);
 /** session_drain() - pass on what was spliced and is not with the local end yet; false: not all */
 bool session_drain(struct session *s);
-/** session_frame() - any other frame. Return: bytes of it that are done with (less than all: the
- * rest is data to be passed on), 0 to be given it again later, or a negative errno. */
+/** session_frame() - any other frame; behind @payload are the worker's `behind` bytes of what follows.
+ * Return: bytes that are done with (less than all of it: the rest is data to be passed on; more: what follows is, too), 0 to
+ * be given it again later, or a negative errno. */
 ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload);
 
 #endif

@@ -374,7 +374,8 @@ static bool is_early(struct session *s, const struct frame_header *h)
 	return true;
 }
 
-/* A close is STOP and SHUT, one right behind the other. (Of a passed descriptor each has its own count.) */
+/* A close is STOP and SHUT, one right behind the other. (Of a passed descriptor each has its own count. And behind
+ * much data, which is spliced up to the next header, SHUT has not been read yet.) */
 static bool is_close(const struct session *s, const uint8_t *behind)
 {
 	struct frame_header next;

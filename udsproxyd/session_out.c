@@ -177,7 +177,7 @@ static void end_of_file(struct session *s)
 		session_step(s, CONN_LOCAL_GONE);
 	if (s->state != SESSION_ENDED)
 		session_step(s, CONN_LOCAL_EOF);
-	/* In this order: a close, see apply(). */
+	/* In this order: a close, see shut_local(). */
 	if (s->state != SESSION_ENDED && s->gone)
 		session_step(s, CONN_LOCAL_GONE);
 }

@@ -207,7 +207,7 @@ void transport_release(struct transport *t)
 
 	t->session = NULL;
 	t->pooled = true;
-	t->stuck = false;
+	t->stuck = t->bulk = false;
 	/* What comes next may be there already, and makes no event any more. */
 	if (t->fd >= 0 && t->readable)
 		transport_again(t);

@@ -17,7 +17,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "config.h"
@@ -44,7 +43,6 @@ struct daemon {
 	struct config config;
 	struct frame_id instance; /* of this run of this daemon */
 	struct ucred self;	  /* its process and real ids, which stay */
-	rlim_t files_max;	  /* descriptors that it may have */
 	struct worker *workers;
 	struct channel_table *channels;
 	struct accepted *accepted; /* sessions that the peer dialled, by their ids: accepted.h */

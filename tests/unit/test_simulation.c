@@ -85,7 +85,7 @@ struct transport {
 	struct session *session;
 	struct fifo in, out, older;
 	uint32_t data_left;
-	size_t wanted;
+	size_t wanted, behind;
 	bool bulk;
 	bool timing; /* its timer is pending */
 	uint64_t acked_before;
@@ -191,7 +191,7 @@ static bool telling;
 /* What happened in all schedules together: what never does is not tested. */
 static struct {
 	uint64_t resumed, within_data, reopened, late, moved, forgotten, told, waited, full, ahead, spliced, thrown, older,
-		bulk, copied, inside, within_outside, stuck;
+		bulk, copied, inside, within_outside, stuck, closes;
 } seen;
 static uint8_t pattern[PATTERN + WIRE_PAYLOAD_MAX];
 static uint8_t outbound[WIRE_PAYLOAD_MAX], inbound[WIRE_HEADER + WIRE_PAYLOAD_MAX];
@@ -729,6 +729,7 @@ static void transport_close(struct transport *t)
 static void transport_release(struct transport *t)
 {
 	t->session = NULL;
+	t->bulk = false;
 	if (t->side == DIALLER && t->open)
 		pooled = t;
 }
@@ -815,13 +816,25 @@ static void apply(struct session *s, unsigned actions)
 	}
 }
 
-static void step(struct session *s, enum conn_event event)
+static unsigned happens(struct session *s, enum conn_event event)
 {
 	static const char *const names[] = { "end of file", "reader gone", "SHUT", "STOP", "END" };
 
 	tell("side %d, connection %u: %s", s->side, s->id, names[event]);
 	moves++;
-	apply(s, conn_step(&s->conn, event));
+	return conn_step(&s->conn, event);
+}
+
+static void step(struct session *s, enum conn_event event)
+{
+	apply(s, happens(s, event));
+}
+
+static void steps(struct session *s, enum conn_event first, enum conn_event second)
+{
+	unsigned actions = happens(s, first);
+
+	apply(s, actions | happens(s, second));
 }
 
 static size_t packet_size(const struct session *s, int side, uint64_t number)
@@ -1479,6 +1492,13 @@ static ssize_t frame_resumed(struct session *s, const struct frame_header *h, co
 	return (ssize_t)(WIRE_HEADER + h->length);
 }
 
+static bool is_close(const struct session *s, const uint8_t *behind)
+{
+	struct frame_header next;
+
+	return s->transport->behind >= WIRE_HEADER && !frame_get_header(&next, behind) && next.type == WIRE_SHUT;
+}
+
 static ssize_t session_frame(struct session *s, const struct frame_header *h, const uint8_t *payload)
 {
 	ssize_t whole = (ssize_t)(WIRE_HEADER + h->length);
@@ -1507,8 +1527,14 @@ static ssize_t session_frame(struct session *s, const struct frame_header *h, co
 		return whole;
 	case WIRE_STOP:
 		delivered(s, WIRE_HEADER);
-		step(s, CONN_PEER_STOP);
-		return whole;
+		if (!is_close(s, payload)) {
+			step(s, CONN_PEER_STOP);
+			return whole;
+		}
+		seen.closes++;
+		delivered(s, WIRE_HEADER);
+		steps(s, CONN_PEER_STOP, CONN_PEER_SHUT);
+		return whole + WIRE_HEADER;
 	case WIRE_END:
 		if (conn_complete(&s->conn) && !s->end_sent && !send_end(s))
 			return 0; /* ours goes first */
@@ -1587,6 +1613,7 @@ static ssize_t feed_one(struct transport *t, const uint8_t *data, size_t len)
 	t->wanted = WIRE_HEADER + h.length;
 	if (len < t->wanted)
 		return 0;
+	t->behind = len - t->wanted;
 	t->wanted = 0;
 	n = handle_frame(t, &h, data + WIRE_HEADER);
 	if (n > 0 && (size_t)n < WIRE_HEADER + h.length)
@@ -2377,6 +2404,7 @@ static void tell_seen(bool all)
 		{ seen.copied, "copied, as there was no room for pieces" },
 		{ seen.inside, "brought inside to be sent again" },
 		{ seen.within_outside, "resumptions within one" },
+		{ seen.closes, "STOP and SHUT taken together" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {

@@ -126,13 +126,21 @@ class Transport:
 
 	def send(self, kind, payload=b"", count=0):
 		"""A frame of the connection, counted, with the ack of all that was received."""
+		self.raw(self.counted(kind, payload, count))
+
+	def frames(self, *kinds):
+		"""Such frames, without a payload, in one piece."""
+		self.raw(b"".join(self.counted(kind) for kind in kinds))
+
+	def counted(self, kind, payload=b"", count=0):
+		"""A frame that is going to be sent."""
 		if self.acking:
 			self.told = self.received
 		data = frame(kind, payload, count, self.told)
 		if kind in COUNTED:
 			self.sent += len(data)
 			self.stream += data
-		self.raw(data)
+		return data
 
 	def raw(self, data):
 		try:
