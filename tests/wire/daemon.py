@@ -22,17 +22,10 @@ import time
 import peer as wire
 from peer import Peer, TOP, string, u16, u32
 from proxyends import queued
+from proxypair import wait_for
 
 BIN = os.environ.get("BIN", TOP + "/build/testmode/bin")
 DIALS_MAX = 64	# under way at once, of a thread
-
-
-def wait_for(condition, seconds=10):
-	"""Call condition until it is true; its value, or the last false one after so many seconds."""
-	end = time.monotonic() + seconds
-	while not (value := condition()) and time.monotonic() < end:
-		time.sleep(0.01)
-	return value
 
 
 def settled(s):
