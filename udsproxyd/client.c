@@ -330,11 +330,12 @@ void client_offer(struct client *c)
 {
 	struct session *s = c->session;
 
-	if (c->set) {
+	/* It must not find its socket connected, nor may a datagram be sent that it takes for lost, and sends again. */
+	if (has_left(c)) {
+		leave(c);
+	} else if (c->set) {
 		session_send_once(s, c->datagram, c->size, c->set);
 		drop_datagram(c);
-	} else if (has_left(c)) { /* it must not find its socket connected */
-		leave(c);
 	} else if (c->socktype == SOCK_DGRAM) {
 		connect_datagrams(c);
 	} else {
