@@ -526,7 +526,7 @@ static int handle_idle(struct transport *t, const struct frame_header *h, const 
 }
 
 /*
- * One frame that is there as a whole. Return: bytes of it that are done with, 0 when it cannot be
+ * One frame that is there as a whole. Return: bytes that are done with, as of session_frame(), 0 when it cannot be
  * taken yet, or a negative errno.
  */
 static ssize_t handle_frame(struct transport *t, const struct frame_header *h, const uint8_t *payload)
